@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dpaudit.audit_report import AuditReport as AuditReport
     from dpaudit.claim import PrivacyClaim as PrivacyClaim
     from dpaudit.errors import DpauditError as DpauditError
-    from dpaudit.findings import Evidence as Evidence
+    from dpaudit.evidence import Evidence as Evidence
     from dpaudit.findings import HypothesisTest as HypothesisTest
     from dpaudit.findings import ObservedScheme as ObservedScheme
     from dpaudit.instrument import record as record
@@ -63,7 +63,8 @@ _HOME = {
     "audit_report": ("AuditReport",),
     "claim": ("PrivacyClaim",),
     "errors": ("DpauditError",),
-    "findings": ("Evidence", "HypothesisTest", "ObservedScheme"),
+    "evidence": ("Evidence",),
+    "findings": ("HypothesisTest", "ObservedScheme"),
     "instrument": ("record", "watch"),
     "interval": ("Basis", "EpsilonInterval"),
     "sampling": ("check_sampling",),

@@ -10,10 +10,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
+from dpaudit.canary_findings import CanaryEvidence
 from dpaudit.claim import PrivacyClaim
 from dpaudit.errors import DpauditError
-from dpaudit.findings import Evidence, ObservedScheme, TraceSummary
-from dpaudit.interval import EpsilonInterval
+from dpaudit.evidence import Evidence
+from dpaudit.findings import ObservedScheme, TraceSummary
+from dpaudit.interval import EpsilonInterval, json_number
 from dpaudit.provenance import Provenance
 from dpaudit.verdict import Verdict
 
@@ -83,7 +85,10 @@ class AuditReport:
                 for role, interval in rows
                 if interval is not None
             ],
-            "canary": {"bounds": [bound.to_json() for bound in evidence.canary_bounds]},
+            "canary": {
+                **({"bounds": []} if evidence.canary is None else evidence.canary.to_json()),
+                "theoretical": _theoretical(evidence),
+            },
             "fields": [
                 {
                     "name": field.name,
@@ -135,7 +140,7 @@ def _from_checked_json(record: dict[str, Any]) -> AuditReport:
             claimed=by_role.get("claimed"),
             observed_interval=by_role.get("observed"),
             open_intervals=tuple(interval for role, interval in intervals if role == "open"),
-            canary_bounds=tuple(EpsilonInterval.from_json(row) for row in record["canary"]["bounds"]),
+            canary=_canary_from_json(record["canary"]),
         ),
         assumed=any(row["assumed"] for row in record["epsilons"]),
         verdict=Verdict.from_json(record["verdict"]),
@@ -145,6 +150,19 @@ def _from_checked_json(record: dict[str, Any]) -> AuditReport:
         provenance=Provenance.from_json(record["provenance"]),
         notes=tuple(record["notes"]),
     )
+
+
+def _theoretical(evidence: Evidence) -> dict[str, Any] | None:
+    """Give the epsilon that lower bounds are held against: the accountant's, for the claimed mechanism."""
+    claimed = evidence.claimed
+    return None if claimed is None else {"epsilon": json_number(claimed.upper), "delta": claimed.delta}
+
+
+def _canary_from_json(record: dict[str, Any]) -> CanaryEvidence | None:
+    """Read the canary audit; a report of another kind holds an empty list of bounds and no more."""
+    if not record["bounds"] and "tests" not in record:
+        return None
+    return CanaryEvidence.from_json(record)
 
 
 def dump_json(record: dict[str, Any]) -> str:

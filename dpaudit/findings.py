@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dpaudit.interval import EpsilonInterval, json_number
+from dpaudit.interval import json_number
 from dpaudit.scheme import SamplingScheme, scheme_from_json, scheme_to_json
 
 
@@ -83,6 +83,11 @@ class Alternative:
     of_interest: bool
     """Whether an audit that cannot see it must stay inconclusive."""
 
+    @property
+    def unseen(self) -> bool:
+        """Whether the audit cannot conclude because of it."""
+        return self.of_interest and self.power < _ENOUGH_POWER
+
 
 # An alternative counts as visible from this power on.
 _ENOUGH_POWER = 0.9
@@ -120,7 +125,7 @@ class ObservedScheme:
     @property
     def unseen(self) -> tuple[Alternative, ...]:
         """Alternatives of interest that this many steps would not have shown."""
-        return tuple(one for one in self.alternatives if one.of_interest and one.power < _ENOUGH_POWER)
+        return tuple(one for one in self.alternatives if one.unseen)
 
     def to_json(self) -> dict[str, Any]:
         """Give every field, ready for JSON; no record number and no batch is in it."""
@@ -201,24 +206,3 @@ class TraceSummary:
             inclusions=tuple((int(value), int(count)) for value, count in record["inclusions"]),
             inclusion_bin=record["inclusion_bin"],
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """All that a verdict may rest on."""
-
-    observed: ObservedScheme | None = None
-    claimed: EpsilonInterval | None = None
-    """Epsilon of the claimed scheme with the claimed parameters."""
-    observed_interval: EpsilonInterval | None = None
-    """Epsilon of what runs; where several schemes stay open, the interval that covers them all."""
-    open_intervals: tuple[EpsilonInterval, ...] = ()
-    """The interval of each scheme that stays open, where there are several."""
-    canary_bounds: tuple[EpsilonInterval, ...] = ()
-    """Lower bounds from canary audits."""
-
-    @property
-    def lower_bounds(self) -> tuple[EpsilonInterval, ...]:
-        """Every interval whose lower end speaks of what really runs."""
-        own = () if self.observed_interval is None else (self.observed_interval,)
-        return (*own, *self.canary_bounds)

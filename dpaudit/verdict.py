@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from dpaudit.canary_findings import CanaryEvidence
 from dpaudit.claim import PrivacyClaim
-from dpaudit.findings import Evidence, ObservedScheme
+from dpaudit.evidence import Evidence
+from dpaudit.findings import Alternative, HypothesisTest
 from dpaudit.interval import EpsilonInterval, format_lower, format_upper, require_comparable
 from dpaudit.scheme import SamplingScheme
 
@@ -66,7 +68,7 @@ def decide(claim: PrivacyClaim, evidence: Evidence) -> Verdict:
 
     1. A lower bound above the claimed epsilon, at the same delta, adjacency and unit: REFUTED.
     2. The observed scheme excludes the claimed one, and no upper bound that is valid for the
-       observed scheme is within the claim: UNSUPPORTED.
+       observed scheme is within the claim; or canaries exclude the claimed mechanism: UNSUPPORTED.
     3. The observation was too small to show an alternative of interest: INCONCLUSIVE.
     4. Otherwise CONSISTENT, with the strongest lower bound found.
 
@@ -82,7 +84,6 @@ def decide(claim: PrivacyClaim, evidence: Evidence) -> Verdict:
       The verdict; INCONCLUSIVE where there is nothing to test.
     """
     limit = claimed_epsilon(claim, evidence)
-    observed = evidence.observed
     if limit is not None:
         refuting = [one for one in evidence.lower_bounds if _comparable(one, claim, evidence).lower > limit]
         if refuting:
@@ -90,19 +91,16 @@ def decide(claim: PrivacyClaim, evidence: Evidence) -> Verdict:
                 outcome=Outcome.REFUTED,
                 reasons=tuple(_refutation(bound, limit, claim.epsilon is not None) for bound in refuting),
             )
-    if observed is None and not evidence.lower_bounds:
+    if _nothing_to_weigh(evidence):
         return Verdict(
             outcome=Outcome.INCONCLUSIVE, reasons=(Reason("DPA400", "There is no evidence to weigh."),)
         )
-    if observed is not None and observed.contradicts_claim:
-        covering = evidence.observed_interval
-        if limit is None or covering is None or _comparable(covering, claim, evidence).upper > limit:
-            return Verdict(
-                outcome=Outcome.UNSUPPORTED, reasons=(_mismatch(observed, covering, limit), *_tests(observed))
-            )
-        return Verdict(outcome=Outcome.CONSISTENT, reasons=(_covered(observed, covering, limit),))
-    if observed is not None and observed.unseen:
-        return Verdict(outcome=Outcome.INCONCLUSIVE, reasons=_too_little(observed))
+    against = (*_against_sampling(claim, evidence, limit), *_against_mechanism(evidence.canary))
+    if against:
+        return Verdict(outcome=Outcome.UNSUPPORTED, reasons=against)
+    unseen = _unseen(evidence)
+    if unseen:
+        return Verdict(outcome=Outcome.INCONCLUSIVE, reasons=unseen)
     return Verdict(outcome=Outcome.CONSISTENT, reasons=(_not_refuted(evidence, limit),))
 
 
@@ -132,37 +130,67 @@ def _refutation(bound: EpsilonInterval, limit: float, stated: bool) -> Reason:
     )
 
 
-def _mismatch(observed: ObservedScheme, covering: EpsilonInterval | None, limit: float | None) -> Reason:
+def _nothing_to_weigh(evidence: Evidence) -> bool:
+    tested = evidence.canary is not None and evidence.canary.tests
+    return evidence.observed is None and not tested and not evidence.lower_bounds
+
+
+def _against_sampling(claim: PrivacyClaim, evidence: Evidence, limit: float | None) -> tuple[Reason, ...]:
+    """Say that another sampling runs than was claimed, unless a proof covers it within the claim."""
+    observed, covering = evidence.observed, evidence.observed_interval
+    if observed is None or not observed.contradicts_claim or _covered(evidence, limit):
+        return ()
     known = ""
-    if covering is not None and math.isfinite(covering.upper):
+    if covering is not None and math.isfinite(_comparable(covering, claim, evidence).upper):
         known = f" What is proved for that is epsilon at most {format_upper(covering.upper)}"
         known += "." if limit is None else f", not {_claimed(limit)}."
-    return Reason("DPA202", f"What runs is not the sampling that was claimed: {observed.description}.{known}")
+    sentence = f"What runs is not the sampling that was claimed: {observed.description}.{known}"
+    return (Reason("DPA202", sentence), *_tests(observed.rejections))
 
 
-def _tests(observed: ObservedScheme) -> tuple[Reason, ...]:
-    worst_first = sorted(observed.rejections, key=lambda test: test.adjusted_p_value)
+def _against_mechanism(canary: CanaryEvidence | None) -> tuple[Reason, ...]:
+    """Say that canaries exclude the claimed mechanism."""
+    if canary is None or not canary.contradicts_claim:
+        return ()
+    named = ", ".join(dict.fromkeys(test.name for test in canary.rejections))
+    sentence = f"What runs is not the mechanism that was claimed; canaries show it by: {named}."
+    return (Reason("DPA300", sentence), *_tests(canary.rejections))
+
+
+def _tests(rejections: tuple[HypothesisTest, ...]) -> tuple[Reason, ...]:
+    worst_first = sorted(rejections, key=lambda test: test.adjusted_p_value)
     return tuple(
         Reason(test.rule, f"Rejected: {test.null_hypothesis} (p = {test.adjusted_p_value:.2g}).")
         for test in worst_first
     )
 
 
-def _covered(observed: ObservedScheme, covering: EpsilonInterval, limit: float) -> Reason:
-    return Reason(
-        "DPA203",
-        f"What runs is not the sampling that was claimed ({observed.description}), but it is proved to have "
-        f"epsilon at most {format_upper(covering.upper)}, within the claimed {_claimed(limit)}.",
-    )
+def _covered(evidence: Evidence, limit: float | None) -> bool:
+    """Whether another sampling runs than was claimed, and is proved to be within the claim."""
+    observed, covering = evidence.observed, evidence.observed_interval
+    if observed is None or covering is None or limit is None:
+        return False
+    return observed.contradicts_claim and covering.upper <= limit
 
 
-def _too_little(observed: ObservedScheme) -> tuple[Reason, ...]:
+def _unseen(evidence: Evidence) -> tuple[Reason, ...]:
+    """Name the deviations that were too small to see; those of a sampling that is known do not matter."""
+    observed, canary = evidence.observed, evidence.canary
+    found: tuple[Reason, ...] = ()
+    if observed is not None and not observed.contradicts_claim:
+        found = _too_little(observed.unseen, f"{observed.steps} steps")
+    if canary is not None:
+        found += _too_little(canary.unseen, "the canaries")
+    return found
+
+
+def _too_little(unseen: tuple[Alternative, ...], what: str) -> tuple[Reason, ...]:
     """Name what could not be seen, the one that needs most steps first."""
-    hardest_first = sorted(observed.unseen, key=lambda one: -(one.steps_needed or math.inf))
+    hardest_first = sorted(unseen, key=lambda one: -(one.steps_needed or math.inf))
     return tuple(
         Reason(
             "DPA100",
-            f"{observed.steps} steps would show {one.name} only with probability {one.power:.0%}"
+            f"{what[0].upper()}{what[1:]} would show {one.name} only with probability {one.power:.0%}"
             + (f"; {one.steps_needed} steps are needed." if one.steps_needed else "."),
         )
         for one in hardest_first
@@ -170,15 +198,33 @@ def _too_little(observed: ObservedScheme) -> tuple[Reason, ...]:
 
 
 def _not_refuted(evidence: Evidence, limit: float | None) -> Reason:
-    if limit is None:
-        return Reason("DPA101", "The observed batches agree with the claimed sampling.")
-    strongest = max((bound.lower for bound in evidence.lower_bounds), default=0.0)
-    sampling = (
-        "" if evidence.observed is None else "The observed batches agree with the claimed sampling, and "
-    )
-    found = f"the strongest lower bound found, {format_lower(strongest)}, does not exceed the claimed"
-    sentence = f"{sampling}{found} epsilon {_claimed(limit)}."
+    observed, covering, canary = evidence.observed, evidence.observed_interval, evidence.canary
+    if observed is not None and covering is not None and limit is not None and _covered(evidence, limit):
+        return Reason(
+            "DPA203",
+            f"What runs is not the sampling that was claimed ({observed.description}), but it is proved "
+            f"to have epsilon at most {format_upper(covering.upper)}, within the claimed {_claimed(limit)}.",
+        )
+    agreeing = [] if observed is None else ["the observed batches agree with the claimed sampling"]
+    if canary is not None and canary.tests:
+        agreeing.append(_mechanism_in_words(canary))
+    if limit is not None:
+        strongest = max((bound.lower for bound in evidence.lower_bounds), default=0.0)
+        agreeing.append(
+            f"the strongest lower bound found, {format_lower(strongest)}, does not exceed the claimed "
+            f"epsilon {_claimed(limit)}"
+        )
+    sentence = ", and ".join(agreeing) + "."
     return Reason("DPA101", sentence[0].upper() + sentence[1:])
+
+
+def _mechanism_in_words(canary: CanaryEvidence) -> str:
+    if not canary.rejections:
+        return "the released updates agree with the claimed noise and clipping"
+    named = ", ".join(dict.fromkeys(test.name for test in canary.rejections))
+    return (
+        f"the released updates differ from the claimed mechanism only to the side of more privacy ({named})"
+    )
 
 
 def _words(scheme: SamplingScheme) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dpaudit.audit_report import AuditReport, CheckedField, Status
+from dpaudit.canary_findings import CanaryBound, CanaryEvidence, MechanismRow, ScoreSummary
 from dpaudit.claim import PrivacyClaim
+from dpaudit.evidence import Evidence
 from dpaudit.findings import (
     Alternative,
-    Evidence,
     HypothesisTest,
     ObservedScheme,
     RateEstimate,
     TraceSummary,
 )
-from dpaudit.interval import EpsilonInterval
+from dpaudit.interval import Basis, EpsilonInterval
 from dpaudit.provenance import Provenance
 from dpaudit.scheme import Poisson, Shuffle
 from dpaudit.verdict import decide
@@ -29,6 +32,72 @@ def _fields() -> tuple[CheckedField, ...]:
         CheckedField(name="noise_multiplier", label="Noise", value="1", status=Status.DECLARED),
         CheckedField(name="steps", label="Steps", value="200", status=Status.DECLARED),
         CheckedField(name="unit", label="Unit of privacy", value="", status=Status.MISSING),
+    )
+
+
+def _canary_evidence() -> CanaryEvidence:
+    test = HypothesisTest(
+        rule="DPA302",
+        name="noise scale",
+        null_hypothesis="the noise has the claimed standard deviation",
+        statistic=812.0,
+        p_value=1e-12,
+        adjusted_p_value=7e-12,
+        rejected=True,
+        effect=0.5,
+        effect_unit="of the claimed standard deviation",
+        detectable_effect=0.9,
+    )
+    bound = CanaryBound(
+        interval=EpsilonInterval(
+            lower=3.4,
+            upper=float("inf"),
+            delta=1e-5,
+            adjacency="zero_out",
+            method="run_level_student",
+            basis=Basis.AUDIT,
+            confidence=0.95,
+            reference="arXiv:2305.18447",
+        ),
+        validity="any_dependence",
+        threat_model="white_box",
+        attack="likelihood ratio of the released updates",
+        canaries=1000,
+        runs=10,
+    )
+    return CanaryEvidence(
+        bounds=(bound, replace(bound, interval=replace(bound.interval, confidence=0.9995), decides=True)),
+        tests=(test,),
+        contradicts_claim=True,
+        alternatives=(Alternative(name="noise 10 % too small", power=1.0, steps_needed=0, of_interest=True),),
+        scores=(
+            ScoreSummary(
+                attack="likelihood ratio of the released updates",
+                threat_model="white_box",
+                bin_edges=(-4.0, -2.0, 0.0, 2.0, 4.0),
+                included=(40, 160, 210, 90),
+                excluded=(120, 240, 110, 30),
+                roc=((0.0, 0.0), (0.06, 0.18), (0.28, 0.6), (0.76, 0.92), (1.0, 1.0)),
+                claimed_curve=((0.0, 0.0), (0.1, 0.2), (0.5, 0.65), (1.0, 1.0)),
+                area=0.69,
+            ),
+        ),
+        mechanism=(
+            MechanismRow(
+                tensor="0.weight",
+                observations=5000,
+                noise_ratio=0.5,
+                noise_low=0.49,
+                noise_high=0.51,
+                sensitivity=1.0,
+                sensitivity_low=0.98,
+                sensitivity_high=1.02,
+            ),
+            MechanismRow(tensor="0.bias", observations=64, noise_ratio=0.52, noise_low=0.44, noise_high=0.62),
+        ),
+        setting=(("Model", "mlp"), ("Data", "digits"), ("Steps", "100")),
+        plan="sha256:" + "a" * 64,
+        notes=("Canaries are one-hot registers.",),
     )
 
 
@@ -74,7 +143,11 @@ def sample_report() -> AuditReport:
     )
     claimed = EpsilonInterval(lower=1.98, upper=1.99, scheme=Poisson(0.05), method="pld", **common)
     evidence = Evidence(
-        observed=observed, claimed=claimed, observed_interval=shuffled, open_intervals=(shuffled, shuffled)
+        observed=observed,
+        claimed=claimed,
+        observed_interval=shuffled,
+        open_intervals=(shuffled, shuffled),
+        canary=_canary_evidence(),
     )
     claim = PrivacyClaim(epsilon=2.0, delta=1e-5, scheme=Poisson(0.05), epochs=10)
     return AuditReport(

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from dpaudit.canary_findings import CanaryBound, CanaryEvidence
 from dpaudit.claim import PrivacyClaim
-from dpaudit.findings import Alternative, Evidence, HypothesisTest, ObservedScheme, RateEstimate
+from dpaudit.evidence import Evidence
+from dpaudit.findings import Alternative, HypothesisTest, ObservedScheme, RateEstimate
 from dpaudit.interval import EpsilonInterval
 from dpaudit.scheme import Poisson, Shuffle
 from dpaudit.verdict import Outcome, Verdict, decide
@@ -54,6 +56,27 @@ def interval(lower: float, upper: float, **change) -> EpsilonInterval:
     return EpsilonInterval(lower=lower, upper=upper, **given)
 
 
+def bound(lower: float, decides: bool = True, **change) -> CanaryBound:
+    return CanaryBound(
+        interval=interval(lower, math.inf, confidence=0.999, **change),
+        validity="any_dependence",
+        threat_model="white_box",
+        attack="likelihood ratio",
+        canaries=1000,
+        runs=10,
+        decides=decides,
+    )
+
+
+def canary(*bounds: CanaryBound, **change) -> CanaryEvidence:
+    return CanaryEvidence(bounds=bounds, **change)
+
+
+KEPT = replace(TEST, rule="DPA302", name="noise scale", p_value=0.5, adjusted_p_value=1.0, rejected=False)
+BROKEN = replace(TEST, rule="DPA302", name="noise scale")
+UNSEEN = Alternative(name="noise 10 % too small", power=0.3, steps_needed=90, of_interest=True)
+
+
 CLAIMED = interval(1.9, 1.99)
 
 
@@ -70,8 +93,19 @@ CLAIMED = interval(1.9, 1.99)
         (Evidence(observed=SHUFFLED, claimed=CLAIMED), Outcome.UNSUPPORTED),
         (Evidence(observed=SHUFFLED, claimed=CLAIMED, observed_interval=interval(1, 2)), Outcome.CONSISTENT),
         (Evidence(observed=SHORT, claimed=CLAIMED, observed_interval=CLAIMED), Outcome.INCONCLUSIVE),
-        (Evidence(claimed=CLAIMED, canary_bounds=(interval(2.5, math.inf),)), Outcome.REFUTED),
-        (Evidence(claimed=CLAIMED, canary_bounds=(interval(1.5, math.inf),)), Outcome.CONSISTENT),
+        (Evidence(claimed=CLAIMED, canary=canary(bound(2.5))), Outcome.REFUTED),
+        (Evidence(claimed=CLAIMED, canary=canary(bound(1.5))), Outcome.CONSISTENT),
+        (Evidence(claimed=CLAIMED, canary=canary(bound(2.5, decides=False))), Outcome.INCONCLUSIVE),
+        (Evidence(claimed=CLAIMED, canary=canary(tests=(KEPT,))), Outcome.CONSISTENT),
+        (Evidence(claimed=CLAIMED, canary=canary(tests=(BROKEN,))), Outcome.CONSISTENT),
+        (
+            Evidence(claimed=CLAIMED, canary=canary(tests=(BROKEN,), contradicts_claim=True)),
+            Outcome.UNSUPPORTED,
+        ),
+        (
+            Evidence(claimed=CLAIMED, canary=canary(bound(1.5), tests=(KEPT,), alternatives=(UNSEEN,))),
+            Outcome.INCONCLUSIVE,
+        ),
         (Evidence(), Outcome.INCONCLUSIVE),
     ],
 )
@@ -116,7 +150,7 @@ def test_bounds_of_another_meaning_are_refused(change) -> None:
 
 def test_a_bound_at_another_delta_than_the_claim_is_refused() -> None:
     with pytest.raises(ValueError, match="delta"):
-        decide(CLAIM, Evidence(canary_bounds=(interval(4, math.inf, delta=1e-6),)))
+        decide(CLAIM, Evidence(canary=canary(bound(4, delta=1e-6))))
 
 
 def test_the_worst_test_is_named_after_the_decisive_reason() -> None:
@@ -127,3 +161,8 @@ def test_the_worst_test_is_named_after_the_decisive_reason() -> None:
 def test_what_is_missing_is_said() -> None:
     verdict = decide(CLAIM, Evidence(observed=SHORT, claimed=CLAIMED, observed_interval=CLAIMED))
     assert "4 steps are needed" in verdict.reasons[0].sentence
+
+
+def test_more_noise_than_claimed_is_named_and_not_held_against_the_claim() -> None:
+    verdict = decide(CLAIM, Evidence(claimed=CLAIMED, canary=canary(bound(1.5), tests=(BROKEN,))))
+    assert "to the side of more privacy (noise scale)" in verdict.reasons[0].sentence

@@ -8,7 +8,8 @@ from dpaudit.audit.rules import RULES
 from dpaudit.audit.setting import PASSES, Setting
 from dpaudit.epochs import steps_of_epochs
 from dpaudit.errors import DpauditError
-from dpaudit.findings import Evidence, ObservedScheme
+from dpaudit.evidence import Evidence
+from dpaudit.findings import ObservedScheme
 from dpaudit.interval import format_upper
 from dpaudit.scheme import (
     BallsInBins,

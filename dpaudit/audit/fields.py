@@ -8,7 +8,7 @@ from dataclasses import fields
 from dpaudit.audit.setting import Setting
 from dpaudit.audit_report import CheckedField, Status
 from dpaudit.claim import PrivacyClaim
-from dpaudit.findings import Evidence
+from dpaudit.evidence import Evidence
 from dpaudit.interval import format_upper
 from dpaudit.scheme import SamplingScheme
 

@@ -53,6 +53,15 @@ _VERDICT_RULES = (
         fix="State the sampling that runs.",
     ),
     Rule(
+        id="DPA300",
+        title="another mechanism than was claimed",
+        null_hypothesis="Noise, clipping and sampling of the released updates are those of the claim",
+        method=_DECISION + ". At least one test of the released updates is rejected, family-wise over all",
+        misses="Parts of the mechanism that no canary reaches",
+        fix="See the rules of the tests that are rejected: each names the part and its usual cause.",
+        source="arXiv:2302.07956",
+    ),
+    Rule(
         id="DPA301",
         title="an audit's lower bound exceeds the claim",
         null_hypothesis="The mechanism that runs is (epsilon, delta)-DP with the claimed numbers",

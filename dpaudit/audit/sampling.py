@@ -13,7 +13,8 @@ from dpaudit.audit.fields import check_fields
 from dpaudit.audit.setting import PASSES, Setting, settle
 from dpaudit.audit_report import AuditReport
 from dpaudit.claim import PrivacyClaim
-from dpaudit.findings import Evidence, ObservedScheme, TraceSummary
+from dpaudit.evidence import Evidence
+from dpaudit.findings import ObservedScheme, TraceSummary
 from dpaudit.provenance import Provenance
 from dpaudit.sampling import check_sampling
 from dpaudit.scheme import (
