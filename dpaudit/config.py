@@ -4,8 +4,8 @@
 max_epsilon = 8.0                  # largest epsilon that may be claimed
 required = ["training"]            # audits that must be there, by file name without suffix
 required_fields = ["unit"]         # fields of the claim that must not be missing
-inconclusive = "error"             # or "warn", "off"
-rules = { DPA103 = "warn" }        # a test that counts although the verdict does not rest on it
+inconclusive = "inconclusive"      # exit code 3; or "error", "warn", "off"
+rules = { DPA103 = "warn" }        # "error", "warn" or "off" for any rule; a single test counts if named
 
 [[tool.dpaudit.waiver]]
 rule = "DPA202"
@@ -25,31 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from dpaudit.errors import DpauditError, nearest_name
-
-LEVELS = ("error", "warn", "off")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatePolicy:
-    """What a set of audit reports must satisfy."""
-
-    max_epsilon: float | None = None
-    required: tuple[str, ...] = ()
-    required_fields: tuple[str, ...] = ()
-    inconclusive: str = "error"
-    rules: Mapping[str, str] = field(default_factory=dict)
-    """Level of a rejected test by its rule id; tests that are not named do not count by themselves."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiver:
-    """A finding that somebody answers for, for a time."""
-
-    rule: str
-    reason: str
-    until: date
-    approved_by: str
-    audit: str | None = None
+from dpaudit.policy import EXPIRED_WAIVER, INCONCLUSIVE_LEVELS, LEVELS, GatePolicy, Waiver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,18 +87,37 @@ def _policy(table: Any) -> GatePolicy:
         isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit > 0
     ):
         raise DpauditError(f"max_epsilon = {limit!r} must be a number above 0")
-    rules = table.get("rules", {})
-    _require_table(rules, "rules")
-    for key, level in (*rules.items(), ("inconclusive", table.get("inconclusive", "error"))):
-        if level not in LEVELS:
-            raise DpauditError(f"{key} = {level!r} must be one of {', '.join(LEVELS)}")
+    inconclusive = table.get("inconclusive", GatePolicy().inconclusive)
+    if inconclusive not in INCONCLUSIVE_LEVELS:
+        raise DpauditError(f"inconclusive = {inconclusive!r} must be one of {', '.join(INCONCLUSIVE_LEVELS)}")
     return GatePolicy(
         max_epsilon=None if limit is None else float(limit),
         required=_names(table, "required"),
         required_fields=_names(table, "required_fields"),
-        inconclusive=table.get("inconclusive", "error"),
-        rules=dict(rules),
+        inconclusive=inconclusive,
+        rules=_rules(table.get("rules", {})),
     )
+
+
+def _rules(table: Any) -> Mapping[str, str]:
+    _require_table(table, "rules")
+    for rule, level in table.items():
+        _require_rule(rule)
+        if level not in LEVELS:
+            raise DpauditError(f"{rule} = {level!r} must be one of {', '.join(LEVELS)}")
+    if table.get(EXPIRED_WAIVER, "error") != "error":
+        raise DpauditError(
+            f"{EXPIRED_WAIVER} = {table[EXPIRED_WAIVER]!r}: an expired waiver always fails",
+            "Delete the waiver, or have it approved anew.",
+        )
+    return dict(table)
+
+
+def _require_rule(rule: str) -> None:
+    from dpaudit.audit.rules import RULES
+
+    if rule not in RULES:
+        raise DpauditError(f"no rule {rule!r}", nearest_name(rule, RULES) or "dpaudit explain lists them.")
 
 
 def _waiver(table: Any) -> Waiver:
@@ -135,6 +130,12 @@ def _waiver(table: Any) -> Waiver:
         expected: type = date if name == "until" else str
         if not isinstance(table[name], expected) or isinstance(table[name], datetime):
             raise DpauditError(f"{name} = {table[name]!r} of a waiver must be a {expected.__name__}")
+    if not isinstance(table.get("audit", ""), str):
+        raise DpauditError(f"audit = {table['audit']!r} of a waiver must be a str")
+    for name in ("reason", "approved_by"):
+        if not table[name].strip():
+            raise DpauditError(f"{name} of a waiver is empty", "Say why, and who answers for it.")
+    _require_rule(table["rule"])
     return Waiver(**table)
 
 

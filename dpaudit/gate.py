@@ -1,16 +1,19 @@
-"""The gate: policy, waivers and baseline against a set of audit reports. A pure function."""
+"""The gate: policy, waivers and baseline against a set of audit reports. Pure functions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 
 from dpaudit.audit_report import AuditReport, Status
-from dpaudit.config import GatePolicy, Waiver
+from dpaudit.config import Config
 from dpaudit.interval import format_upper
-from dpaudit.verdict import SEVERITY, Outcome, claimed_epsilon
+from dpaudit.policy import EXPIRED_WAIVER, AppliedWaiver, GatePolicy, Waiver
+from dpaudit.verdict import SEVERITY, Outcome, Reason, claimed_epsilon
+
+_NO_REASON = Reason("DPA400", "The report gives no reason for its verdict.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,22 +59,65 @@ def pass_gate(
       reports: by name.
       policy: what is demanded.
       waivers: who answers for what.
-      baseline: earlier reports by name; a worse verdict or a larger epsilon fails. None: no baseline.
+      baseline: earlier reports by name; a worse verdict, a larger epsilon, a claim that cannot be
+        compared with the earlier one, or an audit that is gone, fails. One report and one baseline
+        are compared whatever their names. None: no baseline.
       today: the day that waivers are held against.
     """
     found = [*_missing(reports, policy)]
     for name, report in reports.items():
-        found += [*_verdict(name, report, policy), *_rules(name, report, policy)]
-        found += [*_epsilon(name, report, policy), *_fields(name, report, policy)]
-        if baseline and name in baseline:
-            found += _regressions(name, report, baseline[name])
-    return GateOutcome(findings=(*_waive(found, waivers, today), *_stale(found, waivers, today)))
+        found += _findings(name, report, policy)
+    found += _against(reports, baseline or {})
+    found = _levelled(found, policy)
+    stale = _levelled(_stale(found, waivers, today), policy)
+    return GateOutcome(findings=(*_waive(found, waivers, today), *stale))
+
+
+def applied_waivers(
+    name: str, report: AuditReport, config: Config, *, today: date
+) -> tuple[AppliedWaiver, ...]:
+    """List the waivers that meet a finding of one report, expired ones too, for the report to show.
+
+    Args:
+      name: of the report, as `audit` of a waiver gives it: its file name without suffix.
+      report: what was found.
+      config: policy and waivers of the project.
+      today: the day that waivers are held against.
+    """
+    found = _levelled(_findings(name, report, config.gate), config.gate)
+    return tuple(
+        AppliedWaiver(
+            rule=waiver.rule,
+            finding=finding.sentence,
+            reason=waiver.reason,
+            until=waiver.until,
+            approved_by=waiver.approved_by,
+            expired=today > waiver.until,
+        )
+        for waiver in config.waivers
+        for finding in found
+        if _matches(waiver, finding)
+    )
 
 
 def finding_line(finding: GateFinding) -> str:
     """Say a finding in one line: level, rule, audit, sentence."""
     where = f"{finding.audit}: " if finding.audit else ""
     return f"{finding.level.upper()} {finding.rule} {where}{finding.sentence}"
+
+
+def stated_epsilon(report: AuditReport) -> float | None:
+    """Give the epsilon that a report's claim stands for; None where it rests on assumptions."""
+    if report.assumed and report.claim.epsilon is None:
+        return None
+    return claimed_epsilon(report.claim, report.evidence)
+
+
+def _findings(name: str, report: AuditReport, policy: GatePolicy) -> Iterator[GateFinding]:
+    yield from _verdict(name, report, policy)
+    yield from _rejections(name, report, policy)
+    yield from _epsilon(name, report, policy)
+    yield from _fields(name, report, policy)
 
 
 def _missing(reports: Mapping[str, AuditReport], policy: GatePolicy) -> Iterator[GateFinding]:
@@ -81,23 +127,24 @@ def _missing(reports: Mapping[str, AuditReport], policy: GatePolicy) -> Iterator
 
 
 def _verdict(name: str, report: AuditReport, policy: GatePolicy) -> Iterator[GateFinding]:
-    outcome, reason = report.verdict.outcome, report.verdict.reasons[0]
-    if outcome in (Outcome.REFUTED, Outcome.UNSUPPORTED):
-        yield _error(reason.rule, name, f"{outcome.value.capitalize()}: {reason.sentence}")
-    elif outcome is Outcome.INCONCLUSIVE and policy.inconclusive != "off":
-        level = "inconclusive" if policy.inconclusive == "error" else "warn"
-        yield GateFinding(
-            level=level, rule=reason.rule, audit=name, sentence=f"Inconclusive: {reason.sentence}"
-        )
+    outcome, reasons = report.verdict.outcome, report.verdict.reasons or (_NO_REASON,)
+    if outcome is Outcome.REFUTED:
+        # Each refutation stands on its own: whoever waives one has not answered for the other.
+        for reason in {reason.rule: reason for reason in reversed(reasons)}.values():
+            yield _error(reason.rule, name, f"Refuted: {reason.sentence}")
+    elif outcome is Outcome.UNSUPPORTED:
+        yield _error(reasons[0].rule, name, f"Unsupported: {reasons[0].sentence}")
+    elif outcome is Outcome.INCONCLUSIVE:
+        sentence = f"Inconclusive: {reasons[0].sentence}"
+        yield GateFinding(level=policy.inconclusive, rule=reasons[0].rule, audit=name, sentence=sentence)
 
 
-def _rules(name: str, report: AuditReport, policy: GatePolicy) -> Iterator[GateFinding]:
-    rejections = () if report.evidence.observed is None else report.evidence.observed.rejections
-    for test in rejections:
-        level = policy.rules.get(test.rule, "off")
-        if level != "off":
-            sentence = f"Rejected: {test.null_hypothesis}."
-            yield GateFinding(level=level, rule=test.rule, audit=name, sentence=sentence)
+def _rejections(name: str, report: AuditReport, policy: GatePolicy) -> Iterator[GateFinding]:
+    observed, canary = report.evidence.observed, report.evidence.canary
+    tests = () if observed is None else observed.tests
+    for test in (*tests, *(() if canary is None else canary.tests)):
+        if test.rejected and test.rule in policy.rules:
+            yield _error(test.rule, name, f"Rejected: {test.null_hypothesis}.")
 
 
 def _epsilon(name: str, report: AuditReport, policy: GatePolicy) -> Iterator[GateFinding]:
@@ -118,6 +165,18 @@ def _fields(name: str, report: AuditReport, policy: GatePolicy) -> Iterator[Gate
             yield _error("DPA403", name, f"The claim does not state {wanted!r}.")
 
 
+def _against(
+    reports: Mapping[str, AuditReport], baseline: Mapping[str, AuditReport]
+) -> Iterator[GateFinding]:
+    if len(reports) == len(baseline) == 1:
+        baseline = dict(zip(reports, baseline.values(), strict=True))
+    for name, earlier in baseline.items():
+        if name in reports:
+            yield from _regressions(name, reports[name], earlier)
+        else:
+            yield _error("DPA404", name, f"The audit {name!r} of the baseline is missing.")
+
+
 def _regressions(name: str, report: AuditReport, earlier: AuditReport) -> Iterator[GateFinding]:
     new, old = report.verdict.outcome, earlier.verdict.outcome
     if SEVERITY.index(new) > SEVERITY.index(old):
@@ -126,17 +185,25 @@ def _regressions(name: str, report: AuditReport, earlier: AuditReport) -> Iterat
     if before is not None and (math.inf if epsilon is None else epsilon) > before:
         now = "not stated any more" if epsilon is None else f"now {epsilon:.6g}"
         yield _error("DPA404", name, f"The claimed epsilon was {before:.6g} and is {now}.")
-
-
-def stated_epsilon(report: AuditReport) -> float | None:
-    """Give the epsilon that a report's claim stands for; None where it rests on assumptions."""
-    if report.assumed and report.claim.epsilon is None:
-        return None
-    return claimed_epsilon(report.claim, report.evidence)
+    delta, earlier_delta = report.claim.delta, earlier.claim.delta
+    if earlier_delta is not None and (1.0 if delta is None else delta) > earlier_delta:
+        now = "not stated any more" if delta is None else f"now {delta:.6g}"
+        yield _error("DPA404", name, f"The claimed delta was {earlier_delta:.6g} and is {now}.")
+    for what in ("adjacency", "unit"):
+        now, then = getattr(report.claim, what), getattr(earlier.claim, what)
+        if then is not None and now != then:
+            sentence = f"The claimed {what} was {then} and is {now or 'not stated any more'}: not comparable."
+            yield _error("DPA404", name, sentence)
 
 
 def _error(rule: str, audit: str, sentence: str) -> GateFinding:
     return GateFinding(level="error", rule=rule, audit=audit, sentence=sentence)
+
+
+def _levelled(found: Iterable[GateFinding], policy: GatePolicy) -> list[GateFinding]:
+    """Give each finding the level that the policy names for its rule; drop those that are off."""
+    named = [replace(one, level=policy.rules.get(one.rule, one.level)) for one in found]
+    return [one for one in named if one.level != "off"]
 
 
 def _matches(waiver: Waiver, finding: GateFinding) -> bool:
@@ -150,9 +217,7 @@ def _waive(found: Sequence[GateFinding], waivers: Sequence[Waiver], today: date)
             yield finding
             continue
         who = f"waived until {waiver.until} by {waiver.approved_by}: {waiver.reason}"
-        yield GateFinding(
-            level="waived", rule=finding.rule, audit=finding.audit, sentence=f"{finding.sentence} ({who})"
-        )
+        yield replace(finding, level="waived", sentence=f"{finding.sentence} ({who})")
 
 
 def _stale(found: Sequence[GateFinding], waivers: Sequence[Waiver], today: date) -> Iterator[GateFinding]:
@@ -160,7 +225,7 @@ def _stale(found: Sequence[GateFinding], waivers: Sequence[Waiver], today: date)
         used = any(_matches(waiver, finding) for finding in found)
         if today > waiver.until:
             sentence = f"The waiver of {waiver.rule} by {waiver.approved_by} expired on {waiver.until}."
-            yield _error("DPA405", waiver.audit or "", sentence)
+            yield _error(EXPIRED_WAIVER, waiver.audit or "", sentence)
         elif not used:
             sentence = f"The waiver of {waiver.rule} by {waiver.approved_by} matches no finding."
             yield GateFinding(level="warn", rule="DPA406", audit=waiver.audit or "", sentence=sentence)
