@@ -1,5 +1,6 @@
 """Claim files: one TOML file that says what is claimed, of what, and how to audit it.
 
+kind = "sampler"                   # optional
 title = "Digits, shuffled"
 target = "loaders/shuffled.py"     # relative to this file
 expected = "refuted"               # optional: the verdict that `dpaudit check` must reach
@@ -30,7 +31,7 @@ from dpaudit.claim import PrivacyClaim
 from dpaudit.errors import ClaimError, nearest_name
 
 _OUTCOMES = ("consistent", "unsupported", "refuted", "inconclusive")
-_TOP_LEVEL = ("title", "target", "expected", "claim", "audit")
+_TOP_LEVEL = ("kind", "title", "target", "expected", "claim", "audit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,21 +85,32 @@ def read_claim_file(path: Path) -> ClaimFile:
       ClaimError: the file is missing or not TOML, a key is unknown (the nearest known one is
         suggested), or a value is wrong. The message begins with the file's name.
     """
-    try:
-        with path.open("rb") as file:
-            content = tomllib.load(file)
-    except OSError as error:
-        raise ClaimError(f"cannot read {path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ClaimError(f"{path} is not TOML: {error}") from error
+    content = load_toml(path)
     try:
         return _interpret(path, content)
     except ClaimError as error:
         raise ClaimError(f"{path}: {error.message}", error.hint) from error
 
 
+def load_toml(path: Path) -> dict[str, Any]:
+    """Read a claim file's TOML, whatever it says.
+
+    Raises:
+      ClaimError: the file is missing or not TOML.
+    """
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ClaimError(f"cannot read {path}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ClaimError(f"{path} is not TOML: {error}") from error
+
+
 def _interpret(path: Path, content: Mapping[str, Any]) -> ClaimFile:
     _refuse_unknown(content, _TOP_LEVEL, "the file")
+    if content.get("kind", "sampler") != "sampler":
+        raise ClaimError(f"kind = {content['kind']!r}: not a claim on a data loader")
     for name in ("title", "target", "expected"):
         if name in content and not isinstance(content[name], str):
             raise ClaimError(f"{name} = {content[name]!r} must be a string")

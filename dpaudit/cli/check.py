@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 
+from dpaudit.audit.kinds import PlannedAudit, plan_audit
 from dpaudit.audit_report import AuditReport, dump_json, write_whole
-from dpaudit.claim_file import ClaimFile, read_claim_file
 from dpaudit.cli.options import HELP, PATH
-from dpaudit.cli.sampler import audit_target, progress_bar
+from dpaudit.cli.sampler import progress_bar
 from dpaudit.config import read_config
 from dpaudit.errors import DpauditError
 from dpaudit.gate import GateOutcome, finding_line, pass_gate
@@ -21,7 +21,7 @@ from dpaudit.gate import GateOutcome, finding_line, pass_gate
 @dataclass(frozen=True, slots=True)
 class _Checked:
     path: Path
-    file: ClaimFile
+    file: PlannedAudit
     report: AuditReport
 
     @property
@@ -50,15 +50,12 @@ def command(
     if pdf and reports is None:
         raise click.UsageError("--pdf needs --reports DIRECTORY.")
     settings = read_config(Path.cwd(), config)
-    files = {path: read_claim_file(path) for path in _claim_files(paths or (Path("audits"),))}
-    for path, file in files.items():
-        if file.target is None:
-            raise DpauditError(f"{path} names no target", 'Add target = "my_loader.py".')
+    files = {path: plan_audit(path) for path in _claim_files(paths or (Path("audits"),))}
     _make_directory(reports)
     checked = []
     for path, file in files.items():
         with progress_bar(file.title or str(path), quiet) as progress:
-            report = audit_target(file, command=["dpaudit", "check", str(path)], progress=progress)
+            report = file.run(["dpaudit", "check", str(path)], progress)
         if reports is not None:
             _write(reports / path.stem, report, pdf)
         checked.append(_Checked(path, file, report))

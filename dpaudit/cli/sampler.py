@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +11,11 @@ from typing import Any
 
 import click
 
-from dpaudit.audit_report import AuditReport, write_whole
+from dpaudit.audit.loader import Progress, audit_loader
+from dpaudit.audit_report import write_whole
 from dpaudit.claim_file import AuditSettings, ClaimFile, read_claim_file
 from dpaudit.cli.options import HELP, PATH, claim_options, merge_flags, output_options
 from dpaudit.cli.output import EXIT_CODES, emit, render, require_writable
-
-Progress = Callable[[int, int], None]
 
 
 @click.command(
@@ -55,48 +54,13 @@ def command(
     if file.target is None:
         raise click.UsageError("no TARGET: name a loader, or give a claim file that does.")
     with progress_bar("Watching batches", quiet) as progress:
-        report = audit_target(file, command=sys.argv, progress=progress, save_trace=save_trace)
+        report = audit_loader(file, command=sys.argv, progress=progress, save_trace=save_trace)
     if html is not None:
         from dpaudit.report.html import to_html
 
         write_whole(html, to_html(report))
     emit(render(report, form, verbose=verbose, to_terminal=output is None), output)
     return 0 if exit_zero else EXIT_CODES[report.verdict.outcome]
-
-
-def audit_target(
-    file: ClaimFile, *, command: list[str], progress: Progress | None, save_trace: Path | None = None
-) -> AuditReport:
-    """Record the loader that a claim file names, and audit it against the claim."""
-    from dpaudit.instrument import capture, load_target
-
-    assert file.target is not None
-    settings = file.settings
-    target = load_target(file.target, seed=settings.seed)
-    recording = capture(
-        target,
-        steps=settings.steps,
-        runs=settings.runs,
-        seed=settings.seed,
-        num_records=file.claim.num_records,
-        batch_size=settings.batch_size,
-        progress=progress,
-    )
-    if save_trace is not None:
-        recording.trace.save(save_trace)
-
-    from dpaudit.audit.sampling import Subject, audit_sampling
-    from dpaudit.provenance import collect
-
-    inputs = [path for path in (target.file, file.path) if path is not None]
-    return audit_sampling(
-        recording.trace,
-        file.claim,
-        subject=Subject(title=file.title or file.target, target=file.target, notes=recording.notes),
-        provenance=collect(command=command, seed=settings.seed, inputs=inputs),
-        assumed_rate=recording.facts.sampling_rate,
-        significance=settings.significance,
-    )
 
 
 @contextmanager

@@ -1,0 +1,64 @@
+"""The audit that a claim file of kind "sampler" asks for: record its loader, test it, decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from dpaudit.audit_report import AuditReport
+from dpaudit.claim_file import ClaimFile
+from dpaudit.errors import ClaimError
+
+Progress = Callable[[int, int], None]
+"""Called with (done, wanted)."""
+
+
+def audit_loader(
+    file: ClaimFile,
+    *,
+    command: Sequence[str],
+    progress: Progress | None = None,
+    save_trace: Path | None = None,
+) -> AuditReport:
+    """Record the loader that a claim file names, and audit it against the claim.
+
+    Args:
+      file: with a target.
+      command: that asked for the audit, for the provenance.
+      progress: called with (steps done, steps wanted).
+      save_trace: also keep the trace there.
+
+    Raises:
+      ClaimError: the file names no target.
+      DpauditError: the target cannot be read, or its code raised.
+    """
+    if file.target is None:
+        raise ClaimError(f"{file.path or 'the claim'} names no target", 'Add target = "my_loader.py".')
+    from dpaudit.instrument import capture, load_target
+
+    settings = file.settings
+    target = load_target(file.target, seed=settings.seed)
+    recording = capture(
+        target,
+        steps=settings.steps,
+        runs=settings.runs,
+        seed=settings.seed,
+        num_records=file.claim.num_records,
+        batch_size=settings.batch_size,
+        progress=progress,
+    )
+    if save_trace is not None:
+        recording.trace.save(save_trace)
+
+    from dpaudit.audit.sampling import Subject, audit_sampling
+    from dpaudit.provenance import collect
+
+    inputs = [path for path in (target.file, file.path) if path is not None]
+    return audit_sampling(
+        recording.trace,
+        file.claim,
+        subject=Subject(title=file.title or file.target, target=file.target, notes=recording.notes),
+        provenance=collect(command=command, seed=settings.seed, inputs=inputs),
+        assumed_rate=recording.facts.sampling_rate,
+        significance=settings.significance,
+    )
