@@ -203,7 +203,7 @@ class ClippingEngine:
         total = squares.sum(0)
         bad = ~torch.isfinite(total)
         refused = bad if keep is None else bad & keep
-        spoilt = bad if bool(bad.any()) else None  # the one host synchronisation of a step
+        spoilt = bad if self._any(bad) else None
         if spoilt is not None:
             if self.nonfinite == "raise" and bool(refused.any()):
                 records = refused.nonzero().flatten().tolist()
@@ -221,6 +221,9 @@ class ClippingEngine:
         if spoilt is not None:
             factors = factors.masked_fill(bad, 0)
         return masked(total.sqrt(), keep), factors, refused, spoilt
+
+    def _any(self, flags: Tensor) -> bool:
+        return bool(flags.any())  # the one host synchronisation of a step
 
     def _per_sample(
         self, inputs: Any, targets: Any, parameters: Mapping[str, Tensor], batch: int, keep: Tensor | None
