@@ -67,7 +67,7 @@ _ALL = (
         validity="any_dependence",
         needs_claim=True,
         fair_coins=True,
-        reference="arXiv:1905.02383, Proposition 2.12; Student (1908)",
+        reference="arXiv:1905.02383, Theorem 2.10 (Blackwell); Student (1908)",
         bound=student_bound,
     ),
     Estimator(

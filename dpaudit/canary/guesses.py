@@ -140,8 +140,8 @@ def _planned(
         worse, previous = 0, 0.0
         for guesses in counts:
             chance = min(1.0, expected_right(pair, guesses / canaries, one) * canaries / guesses)
-            # One deviation below the mean: a plan that needs every guess right seldom works out.
-            right = int(guesses * chance - math.sqrt(guesses * chance * (1 - chance)))
+            # Half a deviation below the mean: a plan that needs every guess right seldom works out.
+            right = int(guesses * chance - 0.5 * math.sqrt(guesses * chance * (1 - chance)))
             lower = bound(canaries, guesses, right, significance)
             if lower > best:
                 best, plan = lower, (guesses, one)

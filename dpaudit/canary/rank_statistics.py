@@ -52,6 +52,23 @@ def label_blind_order(score: Floats) -> npt.NDArray[np.intp]:
     return np.asarray(shuffled[np.argsort(score[shuffled], kind="stable")])
 
 
+def places_in_runs(
+    score: Floats, index: npt.NDArray[np.intp], sizes: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Rank each score within its own run, from 0, ties broken blind to inclusion.
+
+    Args:
+      score: of all canaries, shape (m,).
+      index: run of each canary, 0..K - 1, shape (m,).
+      sizes: canaries of each run, shape (K,).
+    """
+    order = label_blind_order(score)
+    order = order[np.argsort(index[order], kind="stable")]
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return places
+
+
 def tied_places(count: int) -> npt.NDArray[np.int64]:
     """Shuffle 0..count - 1 by a fixed coin that has seen neither scores nor inclusion."""
     return np.random.default_rng(_TIE_SEED).permutation(count)

@@ -1,8 +1,9 @@
 """Lower bounds from K runs, valid under any dependence between the canaries of one run.
 
-With a guess that looks at the scores alone, each canary is guessed right with probability at most
-(1 + total variation) / 2, however the canaries of its run influence each other. The runs' accuracies
-are independent and their mean has that bound, so an interval for the mean over runs is all it takes.
+What a canary earns for the attack, by a rule that looks at the scores alone, is bounded in expectation by
+the dominating pair, however the canaries of its run influence each other: a right guess by
+(1 + total variation) / 2, a quadratic score by its Bayes value. The runs' means are independent and have
+that bound, so an interval for the mean over runs is all it takes.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import numpy.typing as npt
 from dpaudit.canary.estimator import Answer, Question, answer_at, rejected_up_to
 from dpaudit.canary.family import Family, strengths
 from dpaudit.canary.loss_pair import Floats
+from dpaudit.canary.quadratic_score import NOTHING_KNOWN, bayes_scores, run_scores
 from dpaudit.canary.rank_null import FINE_STRENGTHS
-from dpaudit.canary.rank_statistics import label_blind_order
+from dpaudit.canary.rank_statistics import places_in_runs
 from dpaudit.canary.thresholds import clopper_pearson_upper
 from dpaudit.scores import CanaryScores
 
@@ -31,13 +33,33 @@ _BOLDEST = 0.95
 
 
 def student_bound(scores: CanaryScores, question: Question) -> Answer:
-    """Bound the mean accuracy of a run by Student's t over the runs; asymptotic in their number."""
-    accuracies, sizes, note = run_accuracies(scores, question)
-    notes = (note, "asymptotic in the number of runs (Student's t)")
-    if len(accuracies) < _FEWEST_RUNS:
-        return answer_at(question, None, *notes, f"fewer than {_FEWEST_RUNS} runs: no bound is given")
-    accuracy = student_lower(accuracies, sizes, question.significance)
-    return _answer(question, accuracy, accuracies, notes)
+    """Bound the mean quadratic score of a run by Student's t over the runs; asymptotic in their number.
+
+    Where the claim gives no beliefs, where a threshold was planned, and in runs of few canaries, right
+    guesses are counted instead.
+    """
+    asymptotic = "asymptotic in the number of runs (Student's t)"
+    if scores.runs < _FEWEST_RUNS:
+        return answer_at(question, None, asymptotic, f"fewer than {_FEWEST_RUNS} runs: no bound is given")
+    leakage, sizes = question.claimed_leakage, np.unique(scores.run, return_counts=True)[1]
+    if leakage is None or question.plan.threshold is not None or sizes.min() < _FEWEST_CANARIES:
+        accuracies, sizes, note = run_accuracies(scores, question)
+        if len(accuracies) < _FEWEST_RUNS:
+            return answer_at(question, None, note, asymptotic, f"fewer than {_FEWEST_RUNS} runs are left")
+        accuracy = student_lower(accuracies, sizes, question.significance)
+        return _answer(question, accuracy, accuracies, (note, asymptotic))
+    payoffs, independent = run_scores(scores, question.family, leakage, question.significance)
+    shown = min(independent, _student_limit(payoffs, question.significance))
+    found = None
+    if shown > NOTHING_KNOWN:
+        members, values = bayes_scores(question.family)
+        found = rejected_up_to(members, np.clip(values - shown, -1, 1), 0.0)
+    return answer_at(
+        question,
+        found,
+        f"mean quadratic score {payoffs.mean():.6f} over {len(payoffs)} runs, beliefs from the claim",
+        asymptotic,
+    )
 
 
 def betting_bound(scores: CanaryScores, question: Question) -> Answer:
@@ -55,15 +77,17 @@ def student_lower(accuracies: Floats, sizes: npt.NDArray[np.int64], significance
     Runs that agree by chance leave no variance to estimate; the exact binomial limit of all guesses
     together, which holds for independent canaries, then caps the bound.
     """
-    from scipy.special import stdtrit
-
-    runs = len(accuracies)
-    spread = float(accuracies.std(ddof=1)) / math.sqrt(runs)
-    student = float(accuracies.mean()) - float(stdtrit(runs - 1, 1 - significance)) * spread
     total = int(sizes.sum())
     wrong = total - round(float((accuracies * sizes).sum()))
     independent = 1 - float(clopper_pearson_upper(np.array([wrong]), total, significance)[0])
-    return min(student, independent)
+    return min(_student_limit(accuracies, significance), independent)
+
+
+def _student_limit(means: Floats, significance: float) -> float:
+    from scipy.special import stdtrit
+
+    spread = float(means.std(ddof=1)) / math.sqrt(len(means))
+    return float(means.mean()) - float(stdtrit(len(means) - 1, 1 - significance)) * spread
 
 
 def betting_lower(accuracies: Floats, significance: float) -> float:
@@ -127,13 +151,8 @@ def _above_in_each_run(
     scores: CanaryScores, index: npt.NDArray[np.intp], sizes: npt.NDArray[np.int64], share: float
 ) -> npt.NDArray[np.bool_]:
     """Guess the highest share of each run, ties broken blind to inclusion."""
-    order = label_blind_order(scores.score)
-    order = order[np.argsort(index[order], kind="stable")]
-    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
-    place = np.arange(len(order)) - starts
-    guesses = np.empty(len(order), np.bool_)
-    guesses[order] = place >= np.repeat(sizes - np.round(share * sizes).astype(np.int64), sizes)
-    return guesses
+    first = sizes - np.round(share * sizes).astype(np.int64)
+    return np.asarray(places_in_runs(scores.score, index, sizes) >= first[index])
 
 
 def _answer(question: Question, accuracy: float, accuracies: Floats, notes: tuple[str, ...]) -> Answer:
