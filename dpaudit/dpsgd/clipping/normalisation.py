@@ -95,7 +95,7 @@ class GroupNormLayer:
 
 
 def _by_record(use: Use, data: Tensor) -> bool:
-    leading = use.axis.dim == 0 and use.axis.record_major
+    leading = use.axis.dim == 0 and use.axis.record_major and not use.ledger.chooser.fused
     return leading and not data.is_cuda and data.numel() >= _WORTH_A_CALL * use.ledger.batch
 
 
