@@ -4,6 +4,8 @@ from dpaudit.dpsgd.clipping.engine import ClippingEngine
 from dpaudit.dpsgd.clipping.functional import clipped_gradients
 from dpaudit.dpsgd.clipping.result import ClippedGradients
 from dpaudit.dpsgd.clipping.unsupported import UnsupportedModelError
+from dpaudit.dpsgd.compiled import CompiledEngine
+from dpaudit.dpsgd.generators import secret_generator
 from dpaudit.dpsgd.noise import NoiseSource
 from dpaudit.dpsgd.private_step import PrivateStep, make_private
 from dpaudit.dpsgd.samplers import BatchSampler
@@ -13,6 +15,7 @@ __all__ = [
     "BatchSampler",
     "ClippedGradients",
     "ClippingEngine",
+    "CompiledEngine",
     "NoiseSource",
     "PrivateStep",
     "PrivateTrainer",
@@ -21,4 +24,5 @@ __all__ = [
     "clipped_gradients",
     "fetch_from",
     "make_private",
+    "secret_generator",
 ]

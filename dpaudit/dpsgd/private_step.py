@@ -10,12 +10,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from dpaudit.dpsgd.clipping.choice import Clipping
+from dpaudit.dpsgd.clipping.choice import Clipping, LayerChoice
 from dpaudit.dpsgd.clipping.engine import ClippingEngine
 from dpaudit.dpsgd.clipping.factors import ClipFunction
 from dpaudit.dpsgd.clipping.groups import Grouping
 from dpaudit.dpsgd.clipping.probe import Loss
 from dpaudit.dpsgd.clipping.result import ClippedGradients, zeros_like_sum
+from dpaudit.dpsgd.compiled import CompiledEngine
 from dpaudit.dpsgd.noise import NoiseSource
 
 
@@ -34,6 +35,7 @@ class PrivateStep:
       noise: the source of noise.
       noise_multiplier: standard deviation of the noise over the sensitivity of the sum.
       expected_batch_size: what sums are divided by, whatever was drawn.
+      autocast: precision of the forward pass; norms, sums and noise are in float32 or better whatever it is.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class PrivateStep:
         *,
         noise_multiplier: float,
         expected_batch_size: float,
+        autocast: torch.dtype | None = None,
     ) -> None:
         if not (noise_multiplier >= 0 and math.isfinite(noise_multiplier)):
             raise ValueError(f"noise_multiplier must be finite and not negative, got {noise_multiplier!r}")
@@ -51,6 +54,7 @@ class PrivateStep:
             raise ValueError(f"expected_batch_size must be positive, got {expected_batch_size!r}")
         self.engine, self.optimizer, self.noise = engine, optimizer, noise
         self.noise_multiplier, self.expected_batch_size = noise_multiplier, expected_batch_size
+        self.autocast = autocast
         self._refused = torch.zeros((), dtype=torch.int64)
         self._parameters = {n: p for n, p in engine.model.named_parameters() if p.requires_grad}
         self._sums: dict[str, Tensor] | None = None
@@ -79,7 +83,9 @@ class PrivateStep:
         """
         if self._sums is None:
             self.noise.prepare(self._parameters)
-        found = self.engine(inputs, targets, mask)
+        device = next((p.device.type for p in self.engine.model.parameters()), "cpu")
+        with torch.autocast(device, self.autocast, enabled=self.autocast is not None):
+            found = self.engine(inputs, targets, mask)
         self._refused = self._refused.to(found.refused.device) + found.refused.sum()
         if self._sums is None:
             self._sums = found.sums
@@ -118,6 +124,11 @@ class PrivateStep:
             "noise": self.noise.state(),
             "refused": self.refused,
             "settings": self.settings(),
+            # Measured routes differ between runs in the last bits of the sums.
+            "routes": [
+                (key, (choice.route, choice.reason, choice.seconds))
+                for key, choice in self.engine.chooser.choices.items()
+            ],
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -132,6 +143,7 @@ class PrivateStep:
         self.engine.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.noise.set_state(state["noise"])
+        self.engine.chooser.choices.update({key: LayerChoice(*choice) for key, choice in state["routes"]})
         self._refused, self._sums = torch.tensor(state["refused"]), None
 
     def settings(self) -> dict[str, Any]:
@@ -159,6 +171,9 @@ def make_private(
     generator: torch.Generator | None = None,
     noise_ahead: bool = False,
     memory_budget: int | None = None,
+    measure: bool = True,
+    autocast: torch.dtype | None = None,
+    compile: bool = False,
 ) -> PrivateStep:
     """Make the private update of a model and an optimizer.
 
@@ -178,19 +193,23 @@ def make_private(
         cryptographic generator.
       noise_ahead: draw noise in a thread during the backward pass; see `NoiseSource`.
       memory_budget: bytes of per-record gradients that one layer may hold.
+      measure: time the routes of large layers; False chooses by a model of the costs.
+      autocast: precision of the forward pass, e.g. torch.bfloat16; None leaves it to the model.
+      compile: record and compile the clipped gradients, once for each shape; see `CompiledEngine`.
 
     Raises:
       ValueError: an argument is out of range, or the optimizer updates parameters that the model does not
         train.
     """
-    engine = ClippingEngine(
+    kind = CompiledEngine if compile else ClippingEngine
+    engine = kind(
         model, loss, clip_norm=clip_norm, clipping=clipping, groups=groups, clip_function=clip_function,
-        nonfinite=nonfinite, memory_budget=memory_budget,
+        nonfinite=nonfinite, memory_budget=memory_budget, measure=measure,
     )  # fmt: skip
-    noise = NoiseSource(generator, ahead=noise_ahead)
     return PrivateStep(
-        engine, optimizer, noise, noise_multiplier=noise_multiplier, expected_batch_size=expected_batch_size
-    )
+        engine, optimizer, NoiseSource(generator, ahead=noise_ahead), noise_multiplier=noise_multiplier,
+        expected_batch_size=expected_batch_size, autocast=autocast,
+    )  # fmt: skip
 
 
 def _check_optimizer(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dpaudit.dpsgd.generators import secret_generator
 from dpaudit.scheme import (
     BallsInBins,
     FixedSize,
@@ -30,8 +31,7 @@ class BatchSampler:
     Args:
       scheme: Poisson, TruncatedPoisson, BallsInBins, and for audits FixedSize, Shuffle, Sequential.
       num_records: number of records, at least one.
-      generator: on the CPU; it decides who takes part, so it must be secret. None makes one with a seed from
-        the operating system.
+      generator: on the CPU; it decides who takes part, so it must be secret. None takes a secret one.
 
     Raises:
       ValueError: a scheme that cannot be drawn here.
@@ -43,11 +43,8 @@ class BatchSampler:
         if num_records < 1:
             raise ValueError(f"num_records must be at least 1, got {num_records}")
         self.scheme, self.num_records = scheme, num_records
-        self.generator = torch.Generator() if generator is None else generator
-        if generator is None:
-            self.generator.seed()
-        self._draw = _DRAWS.get(type(scheme))
-        if self._draw is None:
+        self.generator = secret_generator() if generator is None else generator
+        if type(scheme) not in _DRAWS:
             known = ", ".join(kind.__name__ for kind in _DRAWS)
             raise ValueError(f"no sampler for {scheme!r}; known: {known}")
         self.steps = 0
@@ -115,9 +112,7 @@ class BatchSampler:
         return self._fixed
 
     def _start_epoch(self) -> Iterator[Tensor]:
-        if self._draw is None:
-            raise ValueError(f"no sampler for {self.scheme!r}")
-        return self._draw(self, self.scheme)
+        return _DRAWS[type(self.scheme)](self, self.scheme)
 
 
 def poisson_batch(rate: float, num_records: int, generator: torch.Generator) -> Tensor:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from dpaudit.dpsgd.checkpoint import load_state, save_state
+from dpaudit.dpsgd.clipping.result import ClippedGradients
 from dpaudit.dpsgd.physical import physical_batches
 from dpaudit.dpsgd.private_step import PrivateStep
 from dpaudit.dpsgd.samplers import BatchSampler
@@ -21,7 +23,7 @@ from dpaudit.interval import EpsilonInterval
 
 #: Gives (inputs, targets) of the records with these numbers, int64 (batch,).
 Fetch = Callable[[Tensor], tuple[Any, Any]]
-#: Gives the epsilon spent after so many steps.
+#: Gives the epsilon spent after so many steps; it never falls as the steps grow.
 Accountant = Callable[[int], EpsilonInterval]
 
 
@@ -32,14 +34,16 @@ class StepReport:
     Attributes:
       step: counted from 1.
       records: size of the logical batch.
-      loss: mean over the batch; nan where it was empty.
-      clipped: share of the records whose gradient was scaled down; nan where the batch was empty.
+      loss: mean over the records that were not refused; nan where there was none.
+      clipped: share of the same records whose gradient was scaled down; nan where there was none.
+      refused: records that added nothing because their gradient was not finite.
     """
 
     step: int
     records: int
     loss: float
     clipped: float
+    refused: int
 
 
 class PrivateTrainer:
@@ -55,6 +59,7 @@ class PrivateTrainer:
       fixed_shape: fill physical batches up with masked records, so that shapes never change.
       for_audit: needed to train with a sampler whose scheme is not the one that accounting assumes (shuffle,
         fixed size, sequential); checkpoints say so.
+      record: keep in `batches` which records were trained on in each step. It is as sensitive as the data.
 
     Raises:
       ValueError: an audit-only scheme without `for_audit`, a target without an accountant, `fixed_shape`
@@ -72,6 +77,7 @@ class PrivateTrainer:
         physical_batch_size: int | None = None,
         fixed_shape: bool = False,
         for_audit: bool = False,
+        record: bool = False,
     ) -> None:
         if sampler.audit_only and not for_audit:
             raise ValueError(f"{sampler.scheme!r} is for audits only; pass for_audit=True to train with it")
@@ -87,18 +93,14 @@ class PrivateTrainer:
         self.fetch: Fetch = fetch_from(fetch) if isinstance(fetch, Dataset) else fetch
         self.target_epsilon, self.for_audit = target_epsilon, for_audit
         self.physical_batch_size, self.fixed_shape = physical_batch_size, fixed_shape
+        self.batches: list[Tensor] | None = [] if record else None
         self.steps = 0
+        self._affordable = 0  # steps, from the first one, that are known to stay within the target
 
     @property
     def spent(self) -> EpsilonInterval | None:
         """The epsilon of the steps so far; None without an accountant or before the first step."""
         return None if self.accountant is None or self.steps == 0 else self.accountant(self.steps)
-
-    def may_step(self) -> bool:
-        """Whether one more step stays within the target."""
-        if self.accountant is None or self.target_epsilon is None:
-            return True
-        return self.accountant(self.steps + 1).upper <= self.target_epsilon
 
     def step(self) -> StepReport:
         """Train on one logical batch.
@@ -106,44 +108,57 @@ class PrivateTrainer:
         Raises:
           DpauditError: the step would exceed the target epsilon.
         """
-        if not self.may_step():
+        if not self.affordable(1):
             raise DpauditError(
                 f"step {self.steps + 1} would exceed the target epsilon {self.target_epsilon:g}",
                 "Train for fewer steps, with more noise, or raise the target.",
             )
         records = self.sampler.draw()
-        sums: list[Tensor] = []
+        totals, delivered = torch.zeros(4), [records[:0]]
         for part, mask in physical_batches(records, self.physical_batch_size, fixed_shape=self.fixed_shape):
             inputs, targets = self.fetch(part)
             found = self.private.accumulate(inputs, targets, mask)
-            clipped = (found.factors < 1).any(0)
-            if mask is not None:
-                clipped &= mask.to(clipped.device)
-            sums.append(torch.stack([found.losses.sum(), clipped.sum().to(found.losses)]))
+            totals = totals.to(found.losses.device) + _totals(found)
+            delivered.append(part if mask is None else part[mask])
         self.private.step()
         self.steps += 1
-        if not sums:
-            return StepReport(self.steps, 0, math.nan, math.nan)
-        loss, share = (torch.stack(sums).sum(0) / len(records)).tolist()
-        return StepReport(self.steps, len(records), loss, share)
+        if self.batches is not None:
+            self.batches.append(torch.cat(delivered))
+        counted, loss, clipped, refused = totals.tolist()
+        mean, share = (loss / counted, clipped / counted) if counted else (math.nan, math.nan)
+        return StepReport(self.steps, len(records), mean, share, int(refused))
 
     def run(self, steps: int) -> Iterator[StepReport]:
         """Take up to `steps` more steps; stops before the target epsilon would be exceeded."""
-        for _ in range(steps):
-            if not self.may_step():
-                return
+        for _ in range(self.affordable(steps)):
             yield self.step()
 
+    def affordable(self, steps: int) -> int:
+        """Count how many of the next `steps` steps, from the first on, stay within the target epsilon."""
+        accountant, target, start = self.accountant, self.target_epsilon, self.steps
+        if accountant is None or target is None or start + steps <= self._affordable:
+            return steps
+        if accountant(start + steps).upper <= target:  # epsilon rises with the steps: so do all before it
+            found = steps
+        else:
+            found = bisect_right(range(1, steps), target, key=lambda more: accountant(start + more).upper)
+        self._affordable = start + found
+        return found
+
     def state(self) -> dict[str, Any]:
-        """Everything that the steps to come depend on, in tensors and plain values."""
+        """Everything that the steps to come depend on, in tensors and plain values; keep it secret.
+
+        It holds the generators of the noise and of the batches: who has it can take the noise off again.
+        """
         spent = self.spent
         return {
-            "format": 1,
+            "format": 2,
             "steps": self.steps,
             "for_audit": self.for_audit,
             "epsilon": None if spent is None else (spent.lower, spent.upper, spent.delta),
             "private": self.private.state(),
             "sampler": self.sampler.state(),
+            "batches": self.batches,
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
@@ -152,35 +167,30 @@ class PrivateTrainer:
         """Go on from a state.
 
         Raises:
-          ValueError: the state is of another mechanism, scheme or data set, or was made for an audit only.
+          ValueError: the state is of another mechanism, scheme or data set, was made for an audit only, or
+            lacks the batches that this trainer records.
         """
-        if state["format"] != 1:
+        if state["format"] != 2:
             raise ValueError(f"unknown checkpoint format {state['format']!r}")
         if state["for_audit"] != self.for_audit:
             raise ValueError("the checkpoint and this trainer differ in for_audit")
+        if self.batches is not None and state["batches"] is None:
+            raise ValueError("the checkpoint has no record of its batches; record from the first step on")
         self.sampler.set_state(state["sampler"])
         self.private.set_state(state["private"])
+        self.batches = None if self.batches is None else list(state["batches"])
         self.steps = state["steps"]
         torch.set_rng_state(state["torch_rng"])
         if state["cuda_rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["cuda_rng"])
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the state so that the file is whole at any time: beside it first, then in its place."""
-        path = Path(path)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with beside.open("wb") as file:
-                torch.save(self.state(), file)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        """Write the state; whatever happens then, the file at `path` is whole: the old one or the new."""
+        save_state(self.state(), path)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Go on from a file; only tensors and plain values are read, never code."""
-        self.set_state(torch.load(path, map_location="cpu", weights_only=True))
+        self.set_state(load_state(path))
 
 
 def fetch_from(records: Dataset[Any]) -> Fetch:
@@ -191,3 +201,11 @@ def fetch_from(records: Dataset[Any]) -> Fetch:
         return inputs, targets
 
     return fetch
+
+
+def _totals(found: ClippedGradients) -> Tensor:
+    """Count records, losses, clipped and refused ones, (4,); what is masked or refused has factor zero."""
+    counted = (found.factors > 0).any(0)
+    losses = torch.where(counted, found.losses, 0).sum()
+    clipped = ((found.factors < 1).any(0) & counted).sum()
+    return torch.stack([counted.sum().to(losses), losses, clipped.to(losses), found.refused.sum().to(losses)])

@@ -85,17 +85,17 @@ class RouteChooser:
       clipping: the mode.
       memory_budget: most bytes of per-record gradients that one layer may instantiate.
       measure: time the candidates of large layers on the first batch, on this device.
-      fused: a compiler will fuse passes over data, so that one formula for the batch beats a call a record.
       choices: by kind and shapes of a layer, so that equal layers are timed once and treated alike.
       layers: the latest choice by parameter.
+      fused: a compiler will fuse passes over data, so that one formula for the batch beats a call a record.
     """
 
     clipping: Clipping
     memory_budget: int
     measure: bool = True
-    fused: bool = False
     choices: dict[tuple[object, ...], LayerChoice] = field(default_factory=dict)
     layers: dict[str, LayerChoice] = field(default_factory=dict)
+    fused: bool = False
 
     @property
     def two_passes(self) -> bool:
