@@ -21,14 +21,14 @@ significance = 1e-3
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from dpaudit.claim import PrivacyClaim
-from dpaudit.errors import ClaimError, nearest_name
+from dpaudit.errors import ClaimError, DpauditError, nearest_name
+from dpaudit.toml_table import read_toml, refuse_unknown, subtable
 
 _OUTCOMES = ("consistent", "unsupported", "refuted", "inconclusive")
 _TOP_LEVEL = ("kind", "title", "target", "expected", "claim", "audit")
@@ -88,7 +88,7 @@ def read_claim_file(path: Path) -> ClaimFile:
     content = load_toml(path)
     try:
         return _interpret(path, content)
-    except ClaimError as error:
+    except DpauditError as error:
         raise ClaimError(f"{path}: {error.message}", error.hint) from error
 
 
@@ -99,16 +99,13 @@ def load_toml(path: Path) -> dict[str, Any]:
       ClaimError: the file is missing or not TOML.
     """
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise ClaimError(f"cannot read {path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ClaimError(f"{path} is not TOML: {error}") from error
+        return read_toml(path)
+    except DpauditError as error:
+        raise ClaimError(error.message, error.hint) from error
 
 
 def _interpret(path: Path, content: Mapping[str, Any]) -> ClaimFile:
-    _refuse_unknown(content, _TOP_LEVEL, "the file")
+    refuse_unknown(content, _TOP_LEVEL, "the file")
     if content.get("kind", "sampler") != "sampler":
         raise ClaimError(f"kind = {content['kind']!r}: not a claim on a data loader")
     for name in ("title", "target", "expected"):
@@ -120,31 +117,16 @@ def _interpret(path: Path, content: Mapping[str, Any]) -> ClaimFile:
             f"unknown verdict expected = {expected!r}",
             nearest_name(expected, _OUTCOMES) or f"Known: {', '.join(_OUTCOMES)}.",
         )
-    settings = _table(content, "audit")
-    _refuse_unknown(settings, [field.name for field in fields(AuditSettings)], "[audit]")
+    settings = subtable(content, "audit")
+    refuse_unknown(settings, [field.name for field in fields(AuditSettings)], "[audit]")
     return ClaimFile(
         path=path,
-        claim=PrivacyClaim.from_table(_table(content, "claim")),
+        claim=PrivacyClaim.from_table(subtable(content, "claim")),
         title=content.get("title", ""),
         target=_resolve(content.get("target"), path.parent),
         expected=expected,
         settings=AuditSettings(**settings),
     )
-
-
-def _table(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    table = content.get(name, {})
-    if not isinstance(table, Mapping):
-        raise ClaimError(f"{name} = {table!r} must be a table", f"Write [{name}] on a line of its own.")
-    return table
-
-
-def _refuse_unknown(table: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-    known = list(known)
-    for key in table:
-        if key not in known:
-            hint = nearest_name(key, known) or f"Known keys: {', '.join(sorted(known))}."
-            raise ClaimError(f"unknown key {key!r} in {where}", hint)
 
 
 def _resolve(target: str | None, directory: Path) -> str | None:

@@ -17,8 +17,7 @@ audit = "training"                 # optional: this audit only
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any
 
 from dpaudit.errors import DpauditError, nearest_name
 from dpaudit.policy import EXPIRED_WAIVER, INCONCLUSIVE_LEVELS, LEVELS, GatePolicy, Waiver
+from dpaudit.toml_table import read_toml, refuse_unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ def read_config(directory: Path, explicit: Path | None = None) -> Config:
     for path in candidates:
         if not path.is_file():
             continue
-        table = _load(path)
+        table = read_toml(path)
         if path.name == "pyproject.toml":
             table = table.get("tool", {}).get("dpaudit", {})
         try:
@@ -59,18 +59,8 @@ def read_config(directory: Path, explicit: Path | None = None) -> Config:
     return Config()
 
 
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise DpauditError(f"cannot read {path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DpauditError(f"{path} is not TOML: {error}") from error
-
-
 def _config(table: Mapping[str, Any], path: Path) -> Config:
-    _refuse_unknown(table, ("gate", "waiver"), "[tool.dpaudit]")
+    refuse_unknown(table, ("gate", "waiver"), "[tool.dpaudit]")
     waivers = table.get("waiver", [])
     if not isinstance(waivers, list):
         raise DpauditError("waiver must be an array of tables", "Write [[tool.dpaudit.waiver]].")
@@ -81,7 +71,7 @@ def _config(table: Mapping[str, Any], path: Path) -> Config:
 
 def _policy(table: Any) -> GatePolicy:
     _require_table(table, "gate")
-    _refuse_unknown(table, [one.name for one in fields(GatePolicy)], "[gate]")
+    refuse_unknown(table, [one.name for one in fields(GatePolicy)], "[gate]")
     limit = table.get("max_epsilon")
     if limit is not None and (
         isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit > 0
@@ -123,7 +113,7 @@ def _require_rule(rule: str) -> None:
 def _waiver(table: Any) -> Waiver:
     _require_table(table, "waiver")
     names = [one.name for one in fields(Waiver)]
-    _refuse_unknown(table, names, "[[waiver]]")
+    refuse_unknown(table, names, "[[waiver]]")
     for name in names[:4]:
         if name not in table:
             raise DpauditError(f"a waiver lacks {name!r}", "A waiver has rule, reason, until, approved_by.")
@@ -149,11 +139,3 @@ def _names(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
 def _require_table(value: Any, name: str) -> None:
     if not isinstance(value, Mapping):
         raise DpauditError(f"{name} = {value!r} must be a table")
-
-
-def _refuse_unknown(table: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-    known = list(known)
-    for key in table:
-        if key not in known:
-            hint = nearest_name(key, known) or f"Known keys: {', '.join(sorted(known))}."
-            raise DpauditError(f"unknown key {key!r} in {where}", hint)
