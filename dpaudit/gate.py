@@ -10,22 +10,10 @@ from datetime import date
 from dpaudit.audit_report import AuditReport, Status
 from dpaudit.config import Config
 from dpaudit.interval import format_upper
-from dpaudit.policy import EXPIRED_WAIVER, AppliedWaiver, GatePolicy, Waiver
+from dpaudit.policy import EXPIRED_WAIVER, AppliedWaiver, GateFinding, GatePolicy, Waiver
 from dpaudit.verdict import SEVERITY, Outcome, Reason, claimed_epsilon
 
 _NO_REASON = Reason("DPA400", "The report gives no reason for its verdict.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateFinding:
-    """One thing that the gate has to say."""
-
-    level: str
-    """"error" fails the gate, "inconclusive" makes it inconclusive, "warn" and "waived" do not count."""
-    rule: str
-    audit: str
-    """Name of the audit, or "" for the set."""
-    sentence: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

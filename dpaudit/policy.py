@@ -50,3 +50,17 @@ class AppliedWaiver:
     until: date
     approved_by: str
     expired: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateFinding:
+    """One thing that the gate has to say."""
+
+    level: str
+    """"error" fails the gate, "inconclusive" makes it inconclusive, "warn" and "waived" do not count."""
+    rule: str
+    audit: str
+    """Name of the audit, or "" for the set."""
+    sentence: str
+    file: str = ""
+    """Where to look, if not at what was audited."""

@@ -126,6 +126,22 @@ _VERDICT_RULES = (
         misses="",
         fix="Delete the waiver.",
     ),
+    Rule(
+        id="DPA407",
+        title="an audit could not be made",
+        null_hypothesis="What the claim file asks for can be run to its end",
+        method="Run by `dpaudit check`, each audit in a process of its own",
+        misses="Whether the claim is true: nothing was decided",
+        fix="Put right what the message says; `dpaudit check FILE --jobs 0` runs it under a debugger.",
+    ),
+    Rule(
+        id="DPA408",
+        title="not the expected verdict",
+        null_hypothesis="The audit reaches the verdict that its claim file expects",
+        method="Compared by `dpaudit check` with `expected` of the claim file",
+        misses="",
+        fix="Find out what changed: the loader, the claim, or dpaudit. Then mend it, or the expectation.",
+    ),
 )
 
 RULES: dict[str, Rule] = {rule.id: rule for rule in (*_VERDICT_RULES, *SAMPLING_RULES.values())}

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import json
-import os
 from datetime import date
 from pathlib import Path
 
 import click
 
 from dpaudit.audit_report import AuditReport, dump_json, read_report
-from dpaudit.cli.options import FORMATS, HELP, PATH
+from dpaudit.cli.options import HELP, PATH
 from dpaudit.cli.output import emit, require_writable
+from dpaudit.cli.summary import FORMATS, append_step_summary, findings_as_json, machine_readable, markdown
 from dpaudit.config import read_config
 from dpaudit.errors import DpauditError
 from dpaudit.gate import GateOutcome, finding_line, pass_gate
 
-GATE_FORMATS = (*FORMATS, "sarif", "junit")
 
+@click.command(
+    context_settings=HELP,
+    epilog="""Exit codes: 0 passed, 1 failed, 2 wrong input, 3 inconclusive.
 
-@click.command(context_settings=HELP, epilog="Exit codes: 0 passed, 1 failed, 2 wrong input, 3 inconclusive.")
+    \b
+    Examples:
+      dpaudit gate reports/*.json
+      dpaudit gate reports/*.json --baseline main.json --format sarif -o dpaudit.sarif
+    """,
+)
 @click.argument("reports", nargs=-1, required=True, type=PATH)
 @click.option("--config", type=PATH, help="dpaudit.toml or pyproject.toml; default: of this directory.")
 @click.option("--baseline", multiple=True, type=PATH, help="Earlier report; fails where this one is worse.")
-@click.option("--format", "form", type=click.Choice(GATE_FORMATS), default="text")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="text")
 @click.option("-o", "--output", type=PATH, help="Write there instead of standard output.")
 @click.option("--exit-zero", is_flag=True, help="Exit 0 whatever is found; errors still fail.")
 def command(
@@ -50,10 +56,7 @@ def command(
         today=date.today(),
     )
     emit(_render(form, loaded, outcome), output)
-    summary = os.environ.get("GITHUB_STEP_SUMMARY")
-    if summary:
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(_render("markdown", loaded, outcome))
+    append_step_summary(_render("markdown", loaded, outcome))
     return 0 if exit_zero else outcome.exit_code
 
 
@@ -69,19 +72,10 @@ def _by_name(paths: tuple[Path, ...]) -> dict[str, AuditReport]:
 def _render(form: str, reports: dict[str, AuditReport], outcome: GateOutcome) -> str:
     if form == "json":
         return dump_json(_as_json(outcome))
-    if form == "sarif":
-        from dpaudit.report.sarif import to_sarif
-
-        return json.dumps(to_sarif(reports), indent=2) + "\n"
-    if form == "junit":
-        from dpaudit.report.junit import to_junit
-
-        return to_junit(reports)
+    if form in ("sarif", "junit"):
+        return machine_readable(form, reports, outcome.findings)
     if form == "markdown":
-        from dpaudit.report.markdown import inert, to_markdown
-
-        head = "".join(f"- {inert(finding_line(finding))}\n" for finding in outcome.findings)
-        return f"# dpaudit: {_word(outcome)}\n\n{head}\n" + "\n".join(map(to_markdown, reports.values()))
+        return markdown(_word(outcome), outcome.findings, reports)
     from dpaudit.report.printable import printable
 
     lines = [printable(finding_line(finding)) for finding in outcome.findings]
@@ -97,13 +91,5 @@ def _as_json(outcome: GateOutcome) -> dict[str, object]:
         "schema_version": "1",
         "kind": "gate",
         "passed": outcome.exit_code == 0,
-        "findings": [
-            {
-                "level": finding.level,
-                "rule": finding.rule,
-                "audit": finding.audit,
-                "sentence": finding.sentence,
-            }
-            for finding in outcome.findings
-        ],
+        "findings": findings_as_json(outcome.findings),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +11,7 @@ from urllib.parse import quote
 from dpaudit._version import __version__
 from dpaudit.audit.rules import RULES
 from dpaudit.audit_report import AuditReport
+from dpaudit.policy import GateFinding
 from dpaudit.report.printable import printable
 from dpaudit.verdict import Outcome
 
@@ -20,15 +21,30 @@ _LEVELS = {
     Outcome.UNSUPPORTED: "error",
     Outcome.REFUTED: "error",
 }
+_FINDING_LEVELS = {"error": "error", "inconclusive": "warning", "warn": "warning"}
 
 
-def to_sarif(reports: Mapping[str, AuditReport]) -> dict[str, Any]:
-    """Give a SARIF log of reports by name.
+def to_sarif(
+    reports: Mapping[str, AuditReport], findings: Sequence[GateFinding] | None = None
+) -> dict[str, Any]:
+    """Give a SARIF log of reports by name, and of what the gate finds in them.
 
     A consistent audit gives no result. Fingerprints depend on audit name, target and rule alone, so that
-    a finding keeps its identity from run to run.
+    a finding keeps its identity from run to run. With findings, their levels count, and what is waived
+    is marked as suppressed, with the reason.
     """
-    results = [result for name, report in reports.items() for result in _results(name, report)]
+    by_audit = {name: _results(name, report) for name, report in reports.items()}
+    results = [result for own in by_audit.values() for result in own]
+    for finding in findings or ():
+        known = [one for one in by_audit.get(finding.audit, ()) if one["ruleId"] == finding.rule]
+        if not known:
+            known = [_policy_result(finding, reports.get(finding.audit))]
+            results += known
+        for result in known:
+            result["level"] = _FINDING_LEVELS.get(finding.level, result["level"])
+            if finding.level == "waived":
+                justification = printable(finding.sentence)
+                result["suppressions"] = [{"kind": "external", "justification": justification}]
     used = sorted({result["ruleId"] for result in results})
     return {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
@@ -63,6 +79,17 @@ def _results(name: str, report: AuditReport) -> list[dict[str, Any]]:
         }
         for reason in report.verdict.reasons
     ]
+
+
+def _policy_result(finding: GateFinding, report: AuditReport | None) -> dict[str, Any]:
+    where = finding.file or (report.target if report else "")
+    result: dict[str, Any] = {
+        "ruleId": finding.rule,
+        "level": "note",
+        "message": {"text": printable(finding.sentence)},
+        "partialFingerprints": {"dpaudit/v1": _fingerprint(finding.audit, where, finding.rule)},
+    }
+    return result | {"locations": [_location(where)]} if where else result
 
 
 def _rule(rule_id: str) -> dict[str, Any]:
