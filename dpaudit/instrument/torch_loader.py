@@ -141,20 +141,26 @@ class _Watched:
 
     def _get_iterator(self) -> Any:
         tap = self._dpaudit_tap
-        iterator = super(_Watched, _stand_in(self, tap))._get_iterator()  # type: ignore[misc]
+        iterator = super(_Watched, stand_in(self, tap.method, tap.sent))._get_iterator()  # type: ignore[misc]
         kind: Any = type(iterator)
         iterator.__class__ = _tapped_class(kind, tap.method is Method.NEXT_INDEX)
         iterator._dpaudit_tap = tap
         return iterator
 
 
-def _stand_in(loader: Any, tap: Tap) -> Any:
-    """Copy a loader for torch's iterator to be built from, with our data set and collate function."""
+def stand_in(loader: Any, method: Method, sent: deque[Any] | None = None) -> Any:
+    """Copy a loader for torch's iterator to be built from, with our data set and collate function.
+
+    Args:
+      loader: left as it is.
+      method: how the records of a batch are to be told.
+      sent: for NEXT_INDEX, receives the indices as they are sent out to be read.
+    """
     inner = _twin(loader, type(loader))
     replaced: dict[str, Any] = {}
-    match tap.method:
+    match method:
         case Method.CARRIED | Method.FINGERPRINT:
-            wrapper = CarryingDataset if tap.method is Method.CARRIED else FingerprintingDataset
+            wrapper = CarryingDataset if method is Method.CARRIED else FingerprintingDataset
             replaced = {
                 "dataset": wrapper(loader.dataset),
                 "collate_fn": SplittingCollate(loader.collate_fn, not drops_nothing(loader.collate_fn)),
@@ -166,7 +172,7 @@ def _stand_in(loader: Any, tap: Tap) -> Any:
             replaced |= {"timeout": 0, "pin_memory": False, "persistent_workers": False}
         case Method.NEXT_INDEX:
             name = "sampler" if loader.batch_sampler is None else "batch_sampler"
-            replaced = {name: _SentIndices(getattr(loader, name), tap.sent)}
+            replaced = {name: _SentIndices(getattr(loader, name), deque() if sent is None else sent)}
     for name, value in replaced.items():
         object.__setattr__(inner, name, value)  # DataLoader forbids plain assignment
     return inner

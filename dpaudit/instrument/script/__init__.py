@@ -1,0 +1,40 @@
+"""Audit a training program as it runs, unmodified: what reaches its optimizer steps, and what it claims.
+
+    record_script   Program -> ScriptRun: traces by data set and optimizer, the claim, how it ended
+    step            `dpaudit.step()`: marks a step where no torch optimizer does
+
+Flow: `launch` runs the program as `__main__`. `torch_patches` puts taps on torch's iterators
+(`iterators`), on backward and on optimizer steps; they report to a `session`, which keeps one `feed`
+for each data set. Afterwards `attribution` tells which batches went into which step and `traces` makes
+recordings of them. `opacus_claims` and `dp_accounting_claims` fill a `claim_log`: a new library of
+accountants is one such file.
+"""
+
+from dpaudit.instrument.script.claim_log import (
+    Accounted,
+    Calibration,
+    Engine,
+    NoiseUsed,
+    ReadClaim,
+    StatedEpsilon,
+)
+from dpaudit.instrument.script.launch import Ending, How, Program
+from dpaudit.instrument.script.mark import step
+from dpaudit.instrument.script.script_run import ScriptRun, record_script
+from dpaudit.instrument.script.traces import FedOptimizer
+
+__all__ = [
+    "Accounted",
+    "Calibration",
+    "Ending",
+    "Engine",
+    "FedOptimizer",
+    "How",
+    "NoiseUsed",
+    "Program",
+    "ReadClaim",
+    "ScriptRun",
+    "StatedEpsilon",
+    "record_script",
+    "step",
+]

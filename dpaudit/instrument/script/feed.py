@@ -1,0 +1,111 @@
+"""A feed: the batches of one data set that a program was handed, and when they were put to use."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dpaudit.errors import DpauditError
+from dpaudit.instrument.facts import LoaderFacts
+from dpaudit.instrument.index_log import IndexLog
+from dpaudit.instrument.methods import Method
+
+IntArray = npt.NDArray[np.int64]
+
+
+class Pass:
+    """One iteration over a loader, from its start to its end, or to where the program dropped it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.ended = False
+        self.delivered = 0
+        self.uses = 0
+
+
+class StepLog:
+    """The steps of one optimizer, by how far the feed was at each."""
+
+    def __init__(self, optimizer: str) -> None:
+        self.optimizer = optimizer
+        self.uses = array("q")
+        """Uses of the feed before the end of each step."""
+
+
+class Feed:
+    """Grows with every batch that the program is handed, every backward and every optimizer step.
+
+    Only counts are kept beside the record numbers; which batch went into which step is told afterwards
+    by `attribution.attribute`, when the whole pattern is known.
+    """
+
+    def __init__(self, dataset: Any, method: Method, facts: LoaderFacts) -> None:
+        self.dataset = dataset
+        """Innermost data set, kept so that its identity stays."""
+        self.method = method
+        self.facts = facts
+        self.log = IndexLog()
+        self.pass_of = array("q")
+        """Number of the pass that each batch came from."""
+        self.uses = array("q")
+        """Batches delivered so far, at each backward that could use them."""
+        self.steps: dict[int, StepLog] = {}
+        self.passes: list[Pass] = []
+        self.subsets: dict[int, IntArray | None] = {}
+        """Rows of the innermost data set that the loader of each pass could reach; None: all."""
+        self.replaced = 0
+        """Data set objects that took the place of an earlier one of the same class and length."""
+        self.uncertain = 0
+        self.unreadable = ""
+        """Why batches cannot be followed; "" while they can."""
+
+    @property
+    def delivered(self) -> int:
+        """Batches handed over so far."""
+        return len(self.pass_of)
+
+    @property
+    def current(self) -> Pass | None:
+        """The latest pass."""
+        return self.passes[-1] if self.passes else None
+
+    def start_pass(self, rows: IntArray | None) -> Pass:
+        """Begin a pass; `rows` are those of the innermost data set that it can reach."""
+        started = Pass(len(self.passes))
+        self.passes.append(started)
+        self.subsets[started.number] = rows
+        return started
+
+    def deliver(self, source: Pass, indices: Any, certain: bool) -> None:
+        """Take a batch that the program has just been handed."""
+        if self.unreadable:
+            return
+        rows = self.subsets[source.number]
+        if rows is not None:
+            indices = rows[np.asarray(indices, np.int64)]
+        try:
+            self.log.append(indices)
+        except DpauditError as error:
+            self.unreadable = error.message
+            return
+        self.pass_of.append(source.number)
+        self.uncertain += not certain
+        source.delivered += 1
+
+    def use(self) -> None:
+        """Note that gradients were taken."""
+        self.uses.append(self.delivered)
+        if self.delivered:
+            self.passes[self.pass_of[-1]].uses += 1
+
+    def step(self, key: int, optimizer: str) -> bool:
+        """Note a step of an optimizer; tell whether batches of this feed went into it."""
+        log = self.steps.get(key)
+        if log is None:
+            log = self.steps[key] = StepLog(optimizer)
+        before = log.uses[-1] if log.uses else 0
+        log.uses.append(len(self.uses))
+        return len(self.uses) > before

@@ -1,0 +1,58 @@
+"""`dpaudit.step()`: say where an optimizer step ends, for programs without a torch optimizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dpaudit.instrument.facts import LoaderFacts
+from dpaudit.instrument.methods import Method
+from dpaudit.instrument.script.feed import Feed
+from dpaudit.instrument.script.session import Session
+
+_running: list[Session] = []
+"""The session of the program that runs, if one is audited."""
+
+
+class _ByHand:
+    """Stands for the optimizer of steps that the program marks itself."""
+
+
+_BY_HAND = _ByHand()
+
+
+def step(records: Any = None, *, num_records: int | None = None) -> None:
+    """Mark the end of an optimizer step; outside an audit this does nothing.
+
+    For loops without a torch optimizer (updates by hand, JAX, NumPy). Batches of torch DataLoaders
+    are followed by themselves; of other loaders say which records went into the step. Once a program
+    marks its steps, those of torch optimizers do not count.
+
+    Args:
+      records: whole numbers of the records in this step, shape (B,), empty for an empty batch; or a
+        boolean mask of shape (N,). None: the batches of torch DataLoaders since the last step.
+      num_records: N, where records are given.
+    """
+    if not _running:
+        return
+    session = _running[-1]
+    session.guarded(lambda: _marked(session, records, num_records))
+
+
+def _marked(session: Session, records: Any, num_records: int | None) -> None:
+    if records is not None:
+        feed = next((feed for feed in session.feeds if feed.dataset is _BY_HAND), None)
+        if feed is None:
+            feed = Feed(_BY_HAND, Method.STREAM, LoaderFacts(loader="dpaudit.step"))
+            feed.start_pass(None)
+            session.feeds.append(feed)
+        if num_records is not None:
+            feed.facts = LoaderFacts(loader="dpaudit.step", num_records=num_records)
+        feed.deliver(feed.passes[0], records, True)
+        session.latest = feed.passes[0]
+        feed.use()
+    session.stepped(_BY_HAND, "dpaudit.step()")
+
+
+def is_marked_by_hand(session: Session) -> int | None:
+    """Give the number of the steps that the program marked itself; None if it marked none."""
+    return session.number_of(_BY_HAND)

@@ -1,0 +1,162 @@
+"""Record a program: run it, watch what reaches its optimizer, read its claim."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import ModuleType
+
+from dpaudit.errors import TargetError
+from dpaudit.instrument.after_import import after_import
+from dpaudit.instrument.script import mark
+from dpaudit.instrument.script.claim_log import ClaimLog, ReadClaim
+from dpaudit.instrument.script.dp_accounting_claims import DpAccountingClaims
+from dpaudit.instrument.script.launch import Ending, Program, run_program
+from dpaudit.instrument.script.opacus_claims import OpacusClaims
+from dpaudit.instrument.script.session import Session
+from dpaudit.instrument.script.traces import FedOptimizer, read_traces
+
+_FOLLOWED = (
+    "Followed are batches of torch DataLoaders up to the steps of torch optimizers. Where a program has "
+    "neither, call dpaudit.step(records) at the end of each step, or audit its loader by a function "
+    "batches(seed, steps)."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptRun:
+    """What one run of a program gave."""
+
+    program: Program
+    ending: Ending
+    traces: tuple[FedOptimizer, ...]
+    """The one with most batches first; steps that the program marks itself come before others."""
+    claim: ReadClaim
+    steps: int
+    """Steps of the optimizer of the first trace, with those that no batch went into."""
+    notes: tuple[str, ...]
+
+    @property
+    def main(self) -> FedOptimizer:
+        """The trace to audit: of the training, not of what runs beside it."""
+        return self.traces[0]
+
+
+_kept: list[ModuleType] = []
+"""Main modules of programs that ran: threads and exit handlers may still need their globals."""
+
+
+def record_script(
+    program: Program, *, steps: int | None = None, strict: bool = False, num_records: int | None = None
+) -> ScriptRun:
+    """Run a program as it is, and record which records go into each optimizer step.
+
+    The program sees the same data, order and randomness as without. Validation leaves no trace: only
+    batches that a backward follows count. A logical step is where a torch optimizer really steps, so
+    that virtual steps of Opacus and accumulation count once.
+
+    Args:
+      program: file or module, with its arguments.
+      steps: after which it is stopped, by an exception that `except Exception` lets pass; None: never.
+      strict: whether a failure of the recording ends the program.
+      num_records: N; None takes it from the data set.
+
+    Raises:
+      TargetError: no such program, or no optimizer step that batches of a known loader went into.
+      DpauditError: strict, and the recording failed.
+    """
+    session = Session(steps=steps, strict=strict)
+    claims = ClaimLog(lambda: max(session.all_steps.values(), default=0))
+    with _watching(session, claims):
+        ending, module = run_program(program)
+    _kept.append(module)
+    traces, problems = read_traces(session.feeds, num_records)
+    by_hand = mark.is_marked_by_hand(session)
+    traces.sort(key=lambda one: (one.number != by_hand, -one.batches, one.number))
+    if not traces:
+        raise _nothing_seen(session, ending, problems)
+    notes = [*_how_it_ended(session, ending), *_others(traces), *problems, *_unfollowed(session)]
+    return ScriptRun(
+        program=program,
+        ending=ending,
+        traces=tuple(traces),
+        claim=claims.read(),
+        steps=session.all_steps[traces[0].number],
+        notes=tuple(notes),
+    )
+
+
+@contextlib.contextmanager
+def _watching(session: Session, claims: ClaimLog) -> Iterator[None]:
+    def install_torch() -> None:
+        from dpaudit.instrument.script.torch_patches import TorchPatches
+
+        patches = TorchPatches(session)
+        undo.callback(patches.remove)
+        patches.install()
+
+    def install_claims(kind: type[OpacusClaims] | type[DpAccountingClaims]) -> None:
+        reader = kind(session, claims)
+        undo.callback(reader.remove)
+        session.guarded(reader.install)
+
+    with contextlib.ExitStack() as undo:
+        undo.enter_context(after_import("torch", install_torch))
+        undo.enter_context(after_import("opacus", lambda: install_claims(OpacusClaims)))
+        undo.enter_context(after_import("dp_accounting", lambda: install_claims(DpAccountingClaims)))
+        mark._running.append(session)
+        undo.callback(mark._running.pop)
+        yield
+
+
+def _how_it_ended(session: Session, ending: Ending) -> Iterator[str]:
+    if session.stopped:
+        yield "The program was stopped after the wanted number of steps."
+    elif ending.is_failure:
+        yield f"ATTENTION: the program {ending.how.value} ({ending.message}); what it did before was audited."
+    else:
+        yield "The program ran to its end."
+    if session.failure:
+        yield f"ATTENTION: the recording failed on the way ({session.failure}); what came later is not in it."
+
+
+def _others(traces: list[FedOptimizer]) -> Iterator[str]:
+    main = traces[0]
+    for other in traces[1:]:
+        facts = other.recording.facts
+        if 2 * other.recording.trace.steps >= main.recording.trace.steps and other.batches > 1:
+            yield (
+                f"Not audited: {other.batches} batches of another loader or for another optimizer "
+                f"({facts.dataset or facts.loader}, {other.optimizer})."
+            )
+
+
+def _unfollowed(session: Session) -> Iterator[str]:
+    for why, batches in session.seen.items():
+        yield f"Not followed: {batches} batches; {why}."
+
+
+def _nothing_seen(session: Session, ending: Ending, problems: list[str]) -> TargetError:
+    came = f"{session.batches} batches of torch DataLoaders were handed out"
+    if ending.is_failure:
+        return TargetError(f"the program {ending.how.value} before any training was seen: {ending.message}")
+    if session.failure:
+        return TargetError(f"the recording failed: {session.failure}", "Please report it.")
+    told = " ".join([*problems, *_unfollowed(session)])
+    steps = sum(session.all_steps.values())
+    if not steps:
+        hint = "" if "torch" in sys.modules else " It did not even import torch."
+        return TargetError(f"no optimizer step was seen; {came}.{hint} {told}".rstrip(), _FOLLOWED)
+    kept = [feed for feed in session.feeds if feed.delivered and not len(feed.uses)]
+    if kept and not told:
+        told = (
+            "A loader was read to its end before the training and its batches were kept: which of them a step "
+            "used cannot be told."
+        )
+    return TargetError(
+        f"{steps} optimizer steps were seen, but no batch that could be followed went into them; {came}. "
+        f"{told}".rstrip(),
+        _FOLLOWED,
+    )

@@ -1,0 +1,237 @@
+"""What happens while an audited program runs: batches come, gradients are taken, optimizers step.
+
+Everything that is called from inside the program goes through `guarded`: a failure of the recording
+ends the recording and never the program, unless the user wants it to (`strict`).
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from dpaudit.errors import DpauditError
+from dpaudit.instrument.carried import Carried
+from dpaudit.instrument.facts import loader_facts
+from dpaudit.instrument.methods import Method
+from dpaudit.instrument.script.feed import Feed, IntArray, Pass
+from dpaudit.instrument.script.roots import same_object, same_shape, trace_to_root
+
+_T = TypeVar("_T")
+_BATCHES_WITHOUT_STEP = 2000
+"""Batches after which a program that was to be watched for some steps, and made none, is stopped."""
+
+
+class Stop(BaseException):
+    """Ends the program after the wanted steps; no Exception, so that `except Exception` lets it pass."""
+
+
+class Handover:
+    """A loader that relays what torch's iterators fetch for it; its batches wait here until handed on."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[tuple[Tap, Carried]] = deque()
+        self.started: Pass | None = None
+
+
+class Tap:
+    """Where one of torch's iterators reports what it fetches."""
+
+    def __init__(self, feed: Feed, rows: IntArray | None) -> None:
+        self.feed = feed
+        self.rows = rows
+        self.started: Pass | None = None
+        self.iterator: weakref.ref[Any] | None = None
+
+
+class Session:
+    """One audited run of a program."""
+
+    def __init__(self, *, steps: int | None = None, strict: bool = False) -> None:
+        self.feeds: list[Feed] = []
+        self.recording = True
+        self.failure = ""
+        self.stopped = False
+        self.seen: dict[str, int] = {}
+        """Loaders that cannot be followed: why -> batches."""
+        self.backwards = 0
+        self.counts: dict[int, int] = {}
+        """Steps of each optimizer that used batches of some feed."""
+        self.all_steps: dict[int, int] = {}
+        self.latest: Pass | None = None
+        self._optimizers: dict[int, tuple[int, Callable[[], Any]]] = {}
+        self._numbered = 0
+        self._limit = steps
+        self._strict = strict
+        self._batches = 0
+        self._used_at_step = 0
+        self._local = threading.local()
+
+    def guarded(self, action: Callable[[], _T]) -> _T | None:
+        """Do something for the recording; a failure ends the recording, not the program."""
+        if not self.recording:
+            return None
+        try:
+            return action()
+        except Exception as error:
+            self.recording = False
+            self.failure = f"{type(error).__name__}: {error}"
+            if self._strict:
+                raise DpauditError(f"the recording failed: {self.failure}") from error
+            text = "dpaudit: the recording failed and ends here, the program goes on"
+            print(f"{text}: {self.failure}", file=sys.stderr)
+            return None
+
+    # Batches
+
+    def open_tap(self, loader: Any, method: Method) -> Tap:
+        """Prepare to follow one pass of a loader."""
+        root, rows = trace_to_root(loader.dataset)
+        feed = self._feed_of(root, method)
+        if feed is None:
+            feed = Feed(root, method, loader_facts(loader))
+            self.feeds.append(feed)
+        feed.facts = loader_facts(loader)
+        return Tap(feed, rows)
+
+    def _feed_of(self, root: Any, method: Method) -> Feed | None:
+        for feed in self.feeds:
+            if feed.method is method and same_object(feed.dataset, root):
+                return feed
+        for feed in self.feeds:  # a data set that is made anew for each pass
+            over = feed.current is None or feed.current.ended
+            if feed.method is method and over and same_shape(feed.dataset, root):
+                feed.replaced += 1
+                feed.dataset = root
+                return feed
+        return None
+
+    @property
+    def handovers(self) -> list[Handover]:
+        """Relaying loaders that are fetching at the moment, the outermost first; one list per thread."""
+        stack: list[Handover] | None = getattr(self._local, "stack", None)
+        if stack is None:
+            stack = self._local.stack = []
+        return stack
+
+    def fetched(self, tap: Tap, carried: Carried) -> None:
+        """Take what torch's iterator has given: to the program, or to the loader that relays it."""
+        stack = self.handovers
+        if stack:
+            stack[-1].waiting.append((tap, carried))
+            return
+        if tap.started is None:
+            tap.started = tap.feed.start_pass(tap.rows)
+        self._deliver(tap, tap.started, carried)
+
+    def handed_on(self, handover: Handover, batch: Any) -> None:
+        """Take what a relaying loader gives: the batch with the same content, else the oldest."""
+        waiting = handover.waiting
+        if not waiting:
+            return
+        marks = [first_leaf(carried.payload) is first_leaf(batch) for _, carried in waiting]
+        for _ in range(marks.index(True) if True in marks else 0):  # fetched before it and skipped
+            waiting.popleft()
+        tap, carried = waiting.popleft()
+        if self.handovers:
+            self.handovers[-1].waiting.append((tap, carried))
+            return
+        if handover.started is None:
+            handover.started = tap.feed.start_pass(tap.rows)
+        self._deliver(tap, handover.started, carried)
+
+    def _deliver(self, tap: Tap, source: Pass, carried: Carried) -> None:
+        tap.feed.deliver(source, carried.indices, carried.certain)
+        self.latest = source
+        self._count_batch()
+
+    def unfollowed(self, why: str) -> None:
+        """Note a batch of a loader that cannot be followed."""
+        self.seen[why] = self.seen.get(why, 0) + 1
+        self._count_batch()
+
+    def _count_batch(self) -> None:
+        self._batches += 1
+        if self._limit and not self.all_steps and self._batches >= max(_BATCHES_WITHOUT_STEP, self._limit):
+            self.stopped = True
+            raise Stop
+
+    @property
+    def batches(self) -> int:
+        """Batches handed to the program so far, by loaders of every kind."""
+        return self._batches
+
+    def ended(self, tap: Tap) -> None:
+        """Note that torch's iterator has no more batches, or starts anew."""
+        if tap.started is not None:
+            tap.started.ended = True
+            tap.started = None
+
+    # Gradients and steps
+
+    def backward(self) -> None:
+        """Note that gradients were taken: every live pass has its latest batch, or more, in them."""
+        self.backwards += 1
+        for feed in self.feeds:
+            current = feed.current
+            if current is None or not current.delivered:
+                continue
+            # A prefetcher reaches the end of its pass before the last batches are used.
+            if not current.ended or (current.uses and current is self.latest):
+                feed.use()
+
+    def stepped(self, optimizer: Any, name: str = "") -> None:
+        """Note a step of an optimizer.
+
+        Raises:
+          Stop: it was the last of the wanted steps.
+        """
+        if self.backwards == self._used_at_step:
+            self.backward()  # gradients by other means: torch.func, by hand
+        self._used_at_step = self.backwards
+        key = self._key(optimizer)
+        label = name or type(optimizer).__name__
+        fed = [feed.step(key, label) for feed in self.feeds if feed.delivered]
+        self.all_steps[key] = self.all_steps.get(key, 0) + 1
+        if any(fed):
+            self.counts[key] = self.counts.get(key, 0) + 1
+        if self._limit is None:
+            return
+        fed_enough = self.counts.get(key, 0) >= self._limit
+        barren = not self.counts and self.all_steps[key] >= max(_BATCHES_WITHOUT_STEP, self._limit)
+        if fed_enough or barren:
+            self.stopped = True
+            raise Stop
+
+    def _key(self, optimizer: Any) -> int:
+        """Number an optimizer object; another one that got the memory of a dead one is new."""
+        known = self._optimizers.get(id(optimizer))
+        if known is not None and known[1]() is optimizer:
+            return known[0]
+        self._numbered += 1
+        try:
+            alive: Callable[[], Any] = weakref.ref(optimizer)
+        except TypeError:
+            alive = lambda: optimizer  # noqa: E731
+        self._optimizers[id(optimizer)] = (self._numbered, alive)
+        return self._numbered
+
+    def number_of(self, optimizer: Any) -> int | None:
+        """Give the number under which an optimizer has stepped; None if it has not."""
+        known = self._optimizers.get(id(optimizer))
+        return known[0] if known is not None and known[1]() is optimizer else None
+
+
+def first_leaf(batch: Any) -> Any:
+    """Give the first object inside nested containers: a tensor, which moving to its own device keeps."""
+    for _ in range(8):
+        if isinstance(batch, (list, tuple)) and batch:
+            batch = batch[0]
+        elif isinstance(batch, Mapping) and batch:
+            batch = next(iter(batch.values()))
+        else:
+            break
+    return batch

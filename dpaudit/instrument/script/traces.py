@@ -1,0 +1,152 @@
+"""From feeds to recordings: one trace for each data set and optimizer that came together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from dpaudit.errors import DpauditError
+from dpaudit.instrument.facts import LoaderFacts
+from dpaudit.instrument.methods import Method
+from dpaudit.instrument.recorder import Recorder
+from dpaudit.instrument.records import RecordNumbers, number_records
+from dpaudit.instrument.result import Recording, finish
+from dpaudit.instrument.script.attribution import Attribution, Pattern, attribute
+from dpaudit.instrument.script.feed import Feed, IntArray, StepLog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FedOptimizer:
+    """An optimizer, and the trace of the batches of one data set that went into its steps."""
+
+    number: int
+    """Of the optimizer, in the order of first steps."""
+    optimizer: str
+    recording: Recording
+    batches: int
+    """Different batches that went into its steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class _FeedSource:
+    """What `finish` wants to know of a source."""
+
+    method: Method
+    facts: LoaderFacts
+    notes: tuple[str, ...]
+    rows: RecordNumbers | None
+
+
+def traces_of(feed: Feed, num_records: int | None) -> Iterator[FedOptimizer]:
+    """Give the trace of each optimizer that batches of this feed went into.
+
+    Raises:
+      DpauditError: record numbers out of range, or that contradict N.
+    """
+    if not len(feed.uses) or not feed.delivered:
+        return
+    told = attribute(feed.uses, feed.pass_of, feed.log.sizes)
+    indices = feed.log.indices()
+    offsets = np.concatenate(([0], np.cumsum(np.asarray(feed.log.sizes, np.int64))))
+    for number, log in feed.steps.items():
+        recorder, batches, unfed, used = _steps(feed, told, log, indices, offsets)
+        if recorder.steps == 0 or recorder.indices().size == 0:
+            continue
+        notes = tuple(_notes(feed, told, unfed))
+        recorder.uncertain = feed.uncertain
+        rows = _rows(feed, used)
+        source = _FeedSource(feed.method, _facts(feed, rows), notes, rows)
+        # `finish` reads method, facts, notes and rows of its source, and nothing else.
+        recording = finish(recorder, source, stated=num_records, labels=None, seed=None)  # type: ignore[arg-type]
+        yield FedOptimizer(number=number, optimizer=log.optimizer, recording=recording, batches=batches)
+
+
+def _steps(
+    feed: Feed, told: Attribution, log: StepLog, indices: IntArray, offsets: IntArray
+) -> tuple[Recorder, int, int, set[int]]:
+    """Put together the batches of each step; also count them, and the steps without any, and the passes."""
+    recorder = Recorder()
+    recorder.start_run()
+    limits = np.concatenate(([0], np.asarray(log.uses, np.int64)))
+    seen_pass = -1
+    batches: set[int] = set()
+    passes: set[int] = set()
+    unfed = 0
+    for begin, end in zip(limits[:-1].tolist(), limits[1:].tolist(), strict=True):
+        if begin == end:
+            unfed += recorder.steps > 0
+            continue
+        numbers = list(
+            dict.fromkeys(
+                number
+                for use in range(begin, end)
+                for number in range(told.first[use], told.last[use])
+            )
+        )  # fmt: skip
+        source = feed.pass_of[numbers[-1]]
+        if source != seen_pass:
+            recorder.start_epoch()
+            seen_pass = source
+        passes.update(feed.pass_of[number] for number in numbers)
+        batches.update(numbers)
+        parts = [indices[offsets[number] : offsets[number + 1]] for number in numbers]
+        recorder.add(parts[0] if len(parts) == 1 else np.concatenate(parts))
+    return recorder, len(batches), unfed, passes
+
+
+def _rows(feed: Feed, passes: set[int]) -> RecordNumbers | None:
+    """Number the records that the passes in use could reach."""
+    if feed.method in (Method.FINGERPRINT, Method.STREAM):
+        return None
+    subsets = [feed.subsets[number] for number in sorted(passes)]
+    first = subsets[0]
+    inside = number_records(feed.dataset)
+    if first is None or any(one is None or not np.array_equal(first, one) for one in subsets):
+        return inside
+    distinct = np.unique(first)
+    if inside.numbers is not None:
+        distinct = np.unique(inside.of(distinct))
+    lookup = np.zeros(inside.rows, np.int64)
+    every = np.arange(inside.rows) if inside.numbers is None else inside.numbers
+    lookup[:] = np.minimum(np.searchsorted(distinct, every), len(distinct) - 1)
+    return RecordNumbers(len(distinct), lookup)
+
+
+def _facts(feed: Feed, rows: RecordNumbers | None) -> LoaderFacts:
+    return feed.facts
+
+
+def _notes(feed: Feed, told: Attribution, unfed: int) -> Iterator[str]:
+    if told.pattern is Pattern.IN_TURN:
+        yield "The program fetches batches ahead: they were taken to be used in the order in which they came."
+    elif told.pattern is Pattern.JOINED:
+        yield "The program takes several batches before each backward: they were taken to be joined."
+    elif told.pattern is Pattern.LEFT_OUT:
+        yield (
+            f"ATTENTION: {told.left_out} batches were handed to the program and another one was fetched before "
+            "any backward: they were taken to be left out."
+        )
+    if unfed:
+        yield f"{unfed} steps of the optimizer came without a new backward over batches of this data set."
+    if feed.replaced:
+        yield (
+            f"The program made the data set object anew {feed.replaced} times: each was taken to hold the "
+            "same records in the same order."
+        )
+
+
+def read_traces(feeds: list[Feed], num_records: int | None) -> tuple[list[FedOptimizer], list[str]]:
+    """Give all traces, and why others could not be had."""
+    found: list[FedOptimizer] = []
+    problems: list[str] = []
+    for feed in feeds:
+        what = feed.facts.dataset or feed.facts.loader
+        if feed.unreadable:
+            problems.append(f"Batches of {what} cannot be followed: {feed.unreadable}.")
+        try:
+            found += traces_of(feed, num_records)
+        except DpauditError as error:
+            problems.append(f"Batches of {what} cannot be followed: {error.message}. {error.hint}".rstrip())
+    return found, problems
