@@ -14,7 +14,7 @@ from dpaudit.canary_findings import CanaryEvidence
 from dpaudit.claim import PrivacyClaim
 from dpaudit.errors import DpauditError
 from dpaudit.evidence import Evidence
-from dpaudit.findings import ObservedScheme, TraceSummary
+from dpaudit.findings import EpsilonSeries, ObservedScheme, TraceSummary
 from dpaudit.interval import EpsilonInterval, json_number
 from dpaudit.provenance import Provenance
 from dpaudit.verdict import Verdict
@@ -66,6 +66,8 @@ class AuditReport:
     summary: TraceSummary | None
     provenance: Provenance
     notes: tuple[str, ...] = ()
+    curves: tuple[EpsilonSeries, ...] = ()
+    """Epsilon along delta and steps, where the audit could compute it in little time."""
 
     def to_json(self) -> dict[str, Any]:
         """Give the report as its JSON object; keys as in the documented schema."""
@@ -101,6 +103,7 @@ class AuditReport:
             ],
             "advice": list(self.advice),
             "summary": None if self.summary is None else self.summary.to_json(),
+            "curves": [series.to_json() for series in self.curves],
             "notes": list(self.notes),
             "provenance": self.provenance.to_json(),
         }
@@ -149,6 +152,7 @@ def _from_checked_json(record: dict[str, Any]) -> AuditReport:
         summary=None if record["summary"] is None else TraceSummary.from_json(record["summary"]),
         provenance=Provenance.from_json(record["provenance"]),
         notes=tuple(record["notes"]),
+        curves=tuple(EpsilonSeries.from_json(one) for one in record.get("curves", ())),
     )
 
 

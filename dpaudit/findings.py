@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from dpaudit.interval import json_number
 from dpaudit.scheme import SamplingScheme, scheme_from_json, scheme_to_json
@@ -187,6 +187,14 @@ class TraceSummary:
     inclusions: tuple[tuple[int, int], ...]
     """(steps a record took part in, number of such records), likewise."""
     inclusion_bin: int
+    overlaps: tuple[tuple[int, float, float], ...] = ()
+    """(steps apart, records in both steps, the same expected of independent draws), summed over pairs
+    of steps; lower edges of bins where `overlap_bin` > 1. Empty where it was not computed."""
+    overlap_bin: int = 1
+    epoch: int = 0
+    """Steps after which a record is expected to return; 0 where it is not known."""
+    places: tuple[tuple[float, ...], ...] = ()
+    """Entry [i][j]: records in part i of an epoch and part j of the next, over the number expected."""
 
     def to_json(self) -> dict[str, Any]:
         """Give every field, ready for JSON."""
@@ -195,14 +203,62 @@ class TraceSummary:
             "batch_size_bin": self.batch_size_bin,
             "inclusions": [list(pair) for pair in self.inclusions],
             "inclusion_bin": self.inclusion_bin,
+            "overlaps": [list(row) for row in self.overlaps],
+            "overlap_bin": self.overlap_bin,
+            "epoch": self.epoch,
+            "places": [list(row) for row in self.places],
         }
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> TraceSummary:
-        """Rebuild a summary from `to_json`."""
+        """Rebuild a summary from `to_json`; what is about returns may be missing."""
         return cls(
             batch_sizes=tuple((int(value), int(count)) for value, count in record["batch_sizes"]),
             batch_size_bin=record["batch_size_bin"],
             inclusions=tuple((int(value), int(count)) for value, count in record["inclusions"]),
             inclusion_bin=record["inclusion_bin"],
+            overlaps=tuple((int(lag), float(x), float(y)) for lag, x, y in record.get("overlaps", ())),
+            overlap_bin=int(record.get("overlap_bin", 1)),
+            epoch=int(record.get("epoch", 0)),
+            places=tuple(tuple(float(ratio) for ratio in row) for row in record.get("places", ())),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpsilonSeries:
+    """The epsilon of one scheme along delta or along the steps, for a figure."""
+
+    role: Literal["claimed", "observed"]
+    scheme: str
+    """Name of the scheme."""
+    axis: Literal["delta", "steps"]
+    at: tuple[float, ...]
+    """Values of the axis, rising."""
+    lower: tuple[float, ...]
+    """Nats; shape that of `at`."""
+    upper: tuple[float, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give every field, ready for JSON."""
+        return {
+            "role": self.role,
+            "scheme": self.scheme,
+            "axis": self.axis,
+            "at": list(self.at),
+            "lower": [json_number(value) for value in self.lower],
+            "upper": [json_number(value) for value in self.upper],
+        }
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> EpsilonSeries:
+        """Rebuild a series from `to_json`.
+
+        Raises:
+          ValueError: role or axis is unknown, or the lengths differ.
+        """
+        numbers = {name: tuple(float(value) for value in record[name]) for name in ("at", "lower", "upper")}
+        if record["role"] not in ("claimed", "observed") or record["axis"] not in ("delta", "steps"):
+            raise ValueError(f"unknown curve {record['role']!r} over {record['axis']!r}")
+        if len({len(values) for values in numbers.values()}) != 1:
+            raise ValueError("the values of a curve differ in number")
+        return cls(role=record["role"], scheme=str(record["scheme"]), axis=record["axis"], **numbers)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
+from dpaudit import accounting
 from dpaudit.audit.setting import Setting
 from dpaudit.audit_report import CheckedField, Status
 from dpaudit.claim import PrivacyClaim
 from dpaudit.evidence import Evidence
+from dpaudit.findings import EpsilonSeries
 from dpaudit.interval import format_upper
 from dpaudit.scheme import SamplingScheme
 
@@ -29,21 +31,105 @@ _DECLARED = (
 )
 
 
+# Of the curve, what a table cell has room for.
+_SHOWN_DELTAS = (1e-8, 1e-6, 1e-5, 1e-4)
+# Which field of the claim a test of the released updates looks into.
+_TESTED = {
+    "noise_multiplier": ("DPA302",),
+    "clip_norm": ("DPA307",),
+    "sampling": ("DPA308", "DPA309"),
+    "noise_generator": ("DPA304", "DPA305", "DPA306"),
+}
+
+
 def check_fields(
-    claim: PrivacyClaim, scheme: SamplingScheme, evidence: Evidence, setting: Setting, num_records: int
+    claim: PrivacyClaim,
+    scheme: SamplingScheme,
+    evidence: Evidence,
+    setting: Setting,
+    num_records: int,
+    curves: tuple[EpsilonSeries, ...] = (),
 ) -> tuple[CheckedField, ...]:
-    """List the fields of the claim with their status, the checked ones first."""
-    declared = tuple(_declared(claim, name, label) for name, label in _DECLARED)
+    """List the fields of the claim with their status, the checked ones first.
+
+    Args:
+      claim: what was said.
+      scheme: the sampling that the claim stands for.
+      evidence: what was observed and computed.
+      setting: what both epsilons were computed with.
+      num_records: of the loader's data set.
+      curves: tell epsilon at other deltas.
+    """
+    declared = tuple(_tested(_declared(claim, name, label), evidence) for name, label in _DECLARED)
+    noise = _plain(claim.noise_multiplier, "noise_multiplier", "Noise multiplier", setting.noise_multiplier)
     return (
         _epsilon(claim, evidence),
         _number(claim.delta, "delta", "Delta", setting.delta, num_records),
-        _sampling(claim, scheme, evidence),
+        _other_deltas(curves, setting),
+        _gaussian(evidence, setting),
+        _tested(_sampling(claim, scheme, evidence), evidence),
         _records(claim, num_records),
         _adjacency(claim, setting),
-        _plain(claim.noise_multiplier, "noise_multiplier", "Noise multiplier", setting.noise_multiplier),
+        _tested(noise, evidence),
         _steps(claim, setting, scheme),
         *sorted(declared, key=lambda field: field.status is Status.MISSING),
     )
+
+
+def _tested(field: CheckedField, evidence: Evidence) -> CheckedField:
+    """Mark a stated field as checked where tests of the released updates looked into it."""
+    rules = _TESTED.get(field.name, ())
+    tests = [] if evidence.canary is None else [test for test in evidence.canary.tests if test.rule in rules]
+    if not tests or field.status in (Status.MISSING, Status.ASSUMED):
+        return field
+    found = ", ".join(f"{test.name} {'REJECTED' if test.rejected else 'not rejected'}" for test in tests)
+    remark = "; ".join(part for part in (field.remark, f"canaries: {found}") if part)
+    # Independence of the noise says nothing of the generator's security, which stays a matter of trust.
+    status = field.status if field.name == "noise_generator" else Status.CHECKED
+    return replace(field, status=status, remark=remark)
+
+
+def _other_deltas(curves: tuple[EpsilonSeries, ...], setting: Setting) -> CheckedField:
+    field = CheckedField(
+        name="other_deltas",
+        label="Epsilon at other deltas",
+        value="",
+        status=Status.MISSING,
+        remark="not computed",
+    )
+    for series in curves:
+        if series.role == "claimed" and series.axis == "delta":
+            parts = [
+                f"{format_upper(upper)} at {delta:g}"
+                for delta, upper in zip(series.at, series.upper, strict=True)
+                if delta in _SHOWN_DELTAS and delta != setting.delta
+            ]
+            return replace(
+                field, value="; ".join(parts), status=_recomputed(setting), remark="for the claimed sampling"
+            )
+    return field
+
+
+def _gaussian(evidence: Evidence, setting: Setting) -> CheckedField:
+    """State the privacy in mu-GDP, which compares claims at different deltas (arXiv:1905.02383)."""
+    field = CheckedField(
+        name="gaussian", label="Gaussian equivalent", value="", status=Status.MISSING, remark="not computed"
+    )
+    interval = evidence.claimed
+    if interval is None or math.isinf(interval.upper):
+        return field
+    mu = accounting.gaussian_equivalent(interval)[1]
+    return replace(
+        field,
+        value=f"mu = {format_upper(mu)}",
+        status=_recomputed(setting),
+        remark="the Gaussian mechanism with this epsilon at this delta: for orientation, no guarantee",
+    )
+
+
+def _recomputed(setting: Setting) -> Status:
+    """Give the status of what was computed from the claimed numbers, or from assumed ones."""
+    return Status.ASSUMED if {"noise_multiplier", "steps"} & set(setting.assumed) else Status.CHECKED
 
 
 def _epsilon(claim: PrivacyClaim, evidence: Evidence) -> CheckedField:
@@ -73,7 +159,8 @@ def _number(claimed: float | None, name: str, label: str, used: float, num_recor
 def _sampling(claim: PrivacyClaim, scheme: SamplingScheme, evidence: Evidence) -> CheckedField:
     observed = evidence.observed
     remark = "" if observed is None else f"seen: {observed.description}"
-    status = Status.CHECKED if claim.scheme is not None else Status.ASSUMED
+    seen = Status.DECLARED if observed is None else Status.CHECKED
+    status = Status.ASSUMED if claim.scheme is None else seen
     return CheckedField(
         name="sampling", label="Sampling", value=describe(scheme), status=status, remark=remark
     )

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from dpaudit.audit.advice import advise
+from dpaudit.audit.curves import claimed_point, draw_series, observed_point
 from dpaudit.audit.epsilons import bracket, bracket_seen, cover
 from dpaudit.audit.fields import check_fields
 from dpaudit.audit.setting import PASSES, Setting, settle
+from dpaudit.audit.summary import summarise
 from dpaudit.audit_report import AuditReport
 from dpaudit.claim import PrivacyClaim
+from dpaudit.epochs import steps_of_epochs
 from dpaudit.evidence import Evidence
-from dpaudit.findings import ObservedScheme, TraceSummary
+from dpaudit.findings import ObservedScheme
 from dpaudit.provenance import Provenance
 from dpaudit.sampling import check_sampling
 from dpaudit.scheme import (
@@ -33,8 +35,6 @@ from dpaudit.scheme import (
 )
 from dpaudit.trace import SamplingTrace
 from dpaudit.verdict import Outcome, decide
-
-_MOST_BINS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +80,8 @@ def audit_sampling(
     assumed = bool({"noise_multiplier", "steps"} & set(setting.assumed))
     decisive = Evidence(observed=observed) if assumed else evidence
     verdict = decide(replace(claim, epsilon=None) if assumed else claim, decisive)
+    runs = observed_point(observed.compatible, trace, significance) if observed.contradicts_claim else None
+    curves = draw_series(evidence, setting, claimed_point(claimed), runs)
     return AuditReport(
         kind="sampler",
         title=subject.title,
@@ -88,11 +90,12 @@ def audit_sampling(
         evidence=evidence,
         assumed=assumed,
         verdict=verdict,
-        fields=check_fields(claim, claimed, evidence, setting, trace.num_records),
+        fields=check_fields(claim, claimed, evidence, setting, trace.num_records, curves),
         advice=() if verdict.outcome is Outcome.CONSISTENT else advise(claimed, evidence, setting),
-        summary=summarise(trace),
+        summary=summarise(trace, _epoch(observed, claimed, rate)),
         provenance=provenance,
         notes=(*subject.notes, *notes, *more, *gaps),
+        curves=curves,
     )
 
 
@@ -120,23 +123,10 @@ def sampling_rate(scheme: SamplingScheme, num_records: int) -> float | None:
     return scheme.rate
 
 
-def summarise(trace: SamplingTrace) -> TraceSummary:
-    """Reduce a trace to two histograms, which show no record's batches."""
-    inclusions = np.bincount(trace.indices, minlength=trace.num_records)
-    sizes, size_bin = _histogram(trace.batch_sizes)
-    counts, count_bin = _histogram(inclusions)
-    return TraceSummary(
-        batch_sizes=sizes, batch_size_bin=size_bin, inclusions=counts, inclusion_bin=count_bin
-    )
-
-
-def _histogram(values: npt.NDArray[np.int64]) -> tuple[tuple[tuple[int, int], ...], int]:
-    if len(values) == 0:
-        return (), 1
-    low, high = int(values.min()), int(values.max())
-    width = max(1, -(-(high - low + 1) // _MOST_BINS))
-    counts = np.bincount((values - low) // width)
-    return tuple((low + width * place, int(count)) for place, count in enumerate(counts)), width
+def _epoch(observed: ObservedScheme, claimed: SamplingScheme, rate: float) -> int:
+    """Count the steps after which a record is expected to return: of what runs, if that has epochs."""
+    own = observed.scheme if isinstance(observed.scheme, PASSES) else claimed
+    return steps_of_epochs(own, 1, observed.num_records) or max(1, round(1 / rate))
 
 
 def _claimed_scheme(

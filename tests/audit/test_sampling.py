@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dpaudit.audit.sampling import Subject, audit_sampling, sampling_rate, summarise
+from dpaudit.audit.sampling import Subject, audit_sampling, sampling_rate
+from dpaudit.audit.summary import summarise
 from dpaudit.audit_report import AuditReport, Status
 from dpaudit.claim import PrivacyClaim
 from dpaudit.provenance import collect
