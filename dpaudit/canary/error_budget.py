@@ -11,27 +11,36 @@ from typing import Any
 class ErrorBudget:
     """A significance shared by all reruns of one gate, and the p-values seen so far.
 
-    Attempt n is decided at significance * 6 / (pi^2 n^2). These levels sum to the significance, so the
-    chance that a true claim is ever refuted stays below it, for any number of reruns; and a refutation
-    stands, whatever later attempts show.
+    Attempt n is decided at level a_n = significance * 6 / (pi^2 n^2). The chance that a true claim is ever
+    refuted stays below the significance, for any number of reruns and any rule of when to stop:
+
+        Let p_n be the p-value of attempt n, and let P(p_n <= a | attempts before n) <= a under the claim
+        for every a, which holds since every attempt is a fresh run. Whether attempt n is made at all may
+        depend on the attempts before it; then P(n is made and p_n <= a_n) <= a_n still. "Ever refuted" is
+        the union of these events over n, and the sum over n of a_n is significance * (6 / pi^2) *
+        (pi^2 / 6) = significance.
+
+    For this an attempt counts from when it begins: one that was broken off before its p-value was written
+    down may have been broken off because of it. And a refutation stands, whatever later attempts show.
 
     Raises:
       ValueError: significance or a p-value is out of range.
     """
 
     significance: float
-    p_values: tuple[float, ...] = ()
+    p_values: tuple[float | None, ...] = ()
+    """Of each attempt, in the order they began; None for one that has not ended."""
 
     def __post_init__(self) -> None:
         if not 0 < self.significance < 1:
             raise ValueError(f"expected 0 < significance < 1, got {self.significance!r}")
         for p_value in self.p_values:
-            if not 0 <= p_value <= 1:
+            if p_value is not None and not 0 <= p_value <= 1:
                 raise ValueError(f"p-value {p_value!r} is outside [0, 1]")
 
     @property
     def attempts(self) -> int:
-        """Number of decisions made."""
+        """Number of attempts begun."""
         return len(self.p_values)
 
     @property
@@ -43,12 +52,27 @@ class ErrorBudget:
     def refuted(self) -> bool:
         """Whether any attempt so far refuted the claim."""
         return any(
-            p_value <= spending(self.significance, attempt)
+            p_value is not None and p_value <= spending(self.significance, attempt)
             for attempt, p_value in enumerate(self.p_values, start=1)
         )
 
+    def begin(self) -> ErrorBudget:
+        """Count one more attempt, whose p-value is not known yet."""
+        return ErrorBudget(self.significance, (*self.p_values, None))
+
+    def settle(self, attempt: int, p_value: float) -> ErrorBudget:
+        """Write down the p-value of an attempt that was begun.
+
+        Raises:
+          ValueError: no such attempt, or its p-value is there already.
+        """
+        if not 1 <= attempt <= self.attempts or self.p_values[attempt - 1] is not None:
+            raise ValueError(f"attempt {attempt} of {self.attempts} was not begun, or is settled already")
+        before, after = self.p_values[: attempt - 1], self.p_values[attempt:]
+        return ErrorBudget(self.significance, (*before, p_value, *after))
+
     def spend(self, p_value: float) -> ErrorBudget:
-        """Record one more attempt."""
+        """Begin one more attempt and settle it."""
         return ErrorBudget(self.significance, (*self.p_values, p_value))
 
     def to_json(self) -> dict[str, Any]:
@@ -63,7 +87,8 @@ class ErrorBudget:
           ValueError: the record is malformed.
         """
         try:
-            return cls(float(record["significance"]), tuple(float(value) for value in record["p_values"]))
+            values = tuple(None if value is None else float(value) for value in record["p_values"])
+            return cls(float(record["significance"]), values)
         except (KeyError, TypeError) as error:
             raise ValueError(f"malformed error budget: {error}") from error
 

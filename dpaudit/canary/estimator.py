@@ -78,6 +78,8 @@ class Estimator:
     """Whether each canary must have been included by a fair coin."""
     reference: str
     bound: Callable[[CanaryScores, Question], Answer]
+    asymptotic: bool = False
+    """Whether its error is only nearly the nominal one: such a bound is reported, and refutes nothing."""
 
     def __call__(
         self,

@@ -69,6 +69,7 @@ _ALL = (
         fair_coins=True,
         reference="arXiv:1905.02383, Theorem 2.10 (Blackwell); Student (1908)",
         bound=student_bound,
+        asymptotic=True,
     ),
     Estimator(
         name="run_level_betting",
