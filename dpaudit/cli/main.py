@@ -26,8 +26,10 @@ _COMMANDS = {
     "epsilon": "The epsilon of every sampling scheme, bracketed.",
     "explain": "What a rule tests, what it misses, how to fix it.",
     "gate": "Hold audit reports against the project's policy.",
+    "init": "Write a commented claim file, from a loader or a training script.",
     "report": "HTML and PDF reports from the JSON of audits.",
     "sampler": "Test what a data loader really samples, and what epsilon that deserves.",
+    "train": "Train by DP-SGD, and say what epsilon that deserves.",
 }
 
 
