@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dpaudit.sampling.check import check_sampling as check_sampling
+    from dpaudit.sampling.monitor import MonitorState as MonitorState
+    from dpaudit.sampling.monitor import SamplingMonitor as SamplingMonitor
     from dpaudit.sampling.rules import RULES as RULES
     from dpaudit.sampling.rules import Rule as Rule
 
-__all__ = ["RULES", "Rule", "check_sampling"]
+__all__ = ["RULES", "MonitorState", "Rule", "SamplingMonitor", "check_sampling"]
 
 
 def __getattr__(name: str) -> Any:
@@ -18,6 +20,10 @@ def __getattr__(name: str) -> Any:
         from dpaudit.sampling.check import check_sampling
 
         return check_sampling
+    if name in ("MonitorState", "SamplingMonitor"):
+        from dpaudit.sampling import monitor
+
+        return getattr(monitor, name)
     if name in ("RULES", "Rule"):
         from dpaudit.sampling import rules
 

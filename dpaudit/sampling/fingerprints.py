@@ -12,6 +12,7 @@ import numpy.typing as npt
 from dpaudit.sampling import fingerprint_kernels
 from dpaudit.sampling.accumulate import TraceStatistics, run_limits
 from dpaudit.sampling.outcome import Outcome
+from dpaudit.sampling.tails import log_choices
 from dpaudit.trace import SamplingTrace
 
 # A copy may be compared only where it has at most this probability among all pairs together.
@@ -117,8 +118,3 @@ def twin_test(statistics: TraceStatistics, fingerprints: npt.NDArray[np.uint64])
         effect=twins / records,
         detectable_effect=1 / records if least <= steps else None,
     )
-
-
-def log_choices(total: int, chosen: int) -> float:
-    """Give the logarithm of the binomial coefficient."""
-    return math.lgamma(total + 1) - math.lgamma(chosen + 1) - math.lgamma(total - chosen + 1)

@@ -5,6 +5,7 @@ Nothing here is a normal approximation: on small expected counts those accuse ho
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,11 @@ def binomial_at_most(count: float, trials: float, rate: float) -> float:
     if count < 0:
         return 0.0
     return 1.0 if count >= trials else float(special.betaincc(count + 1, trials - count, rate))
+
+
+def log_choices(total: int, chosen: int) -> float:
+    """Give the logarithm of the binomial coefficient."""
+    return math.lgamma(total + 1) - math.lgamma(chosen + 1) - math.lgamma(total - chosen + 1)
 
 
 def two_sided(lower: float, upper: float) -> float:
