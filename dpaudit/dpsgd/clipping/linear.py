@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dpaudit.dpsgd.clipping.books import zero_records
+from dpaudit.dpsgd.clipping.processor import each_thread, suits_kernels
 
 # Both Gram panels of a block should stay in the second-level cache of a CPU core (about 1 MiB), and be
 # large enough to fill a GPU.
@@ -68,7 +69,7 @@ class LinearBook:
 def gram_squared_norms(inputs: Tensor, grads: Tensor) -> Tensor:
     """Squared norms of sum_t grads_t inputs_t^T, from the two Gram matrices.
 
-    Exploits their symmetry in blocks of rows, so that memory is bounded whatever T.
+    Exploits their symmetry, and holds few of their rows at once, so that memory is bounded whatever T.
 
     Args:
       inputs: (batch, T, d).
@@ -80,17 +81,22 @@ def gram_squared_norms(inputs: Tensor, grads: Tensor) -> Tensor:
     batch, length, _ = inputs.shape
     if length == 1:
         return inputs[:, 0].square().sum(1) * grads[:, 0].square().sum(1)
+    norms = inputs.new_zeros(batch)
+    if inputs.stride(2) == grads.stride(2) == 1 and suits_kernels(inputs, grads):
+        from dpaudit.dpsgd.clipping.gram_kernels import gram_norms
+
+        each_thread(gram_norms, batch, (inputs.contiguous(), grads.contiguous(), norms))
+        return norms.clamp_(min=0)
     kind = "cuda" if inputs.is_cuda else "cpu"
     rows = min(_BLOCK_ROWS[kind], length)
     chunk = max(1, _PANEL_BYTES[kind] // (2 * rows * length * inputs.element_size()))
-    norms = inputs.new_zeros(batch)
     for start in range(0, batch, chunk):
         records = slice(start, start + chunk)
-        norms[records] = _symmetric_gram(inputs[records], grads[records], rows)
+        norms[records] = _gram_in_blocks(inputs[records], grads[records], rows)
     return norms.clamp_(min=0)
 
 
-def _symmetric_gram(inputs: Tensor, grads: Tensor, rows: int) -> Tensor:
+def _gram_in_blocks(inputs: Tensor, grads: Tensor, rows: int) -> Tensor:
     total = inputs.new_zeros(inputs.shape[0])
     for start in range(0, inputs.shape[1], rows):
         left, right = inputs[:, start:], grads[:, start:]

@@ -11,11 +11,9 @@ from torch import Tensor
 
 from dpaudit.dpsgd.clipping.booked_call import Use
 from dpaudit.dpsgd.clipping.books import GradientBook
+from dpaudit.dpsgd.clipping.processor import each_thread, suits_kernels
 
 _aten = torch.ops.aten
-# The fused backward of one record costs a call (about 10 microseconds); it saves a pass over the data. It
-# pays from about this many elements in a record, on a processor.
-_WORTH_A_CALL = 2**14
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +34,22 @@ class LayerNormLayer:
     def backward(self, saved: tuple[Tensor, ...], grad: Tensor, wants_input: bool) -> Tensor | None:
         """Book weight and bias."""
         data, mean, scale = saved
-        weight = None if self.weight is None else self.weight.to(data.dtype)
         grad = grad.contiguous().to(data.dtype)
+        weight = None if self.weight is None else self.weight.to(data.dtype)
+        if weight is not None and _suits_kernel(self.use, data, mean):
+            from dpaudit.dpsgd.clipping.normalisation_kernels import layer_norm_backward
 
-        def fused(grad: Tensor, data: Tensor, mean: Tensor, scale: Tensor, wanted: list[bool]) -> Any:
-            return _aten.native_layer_norm_backward(
-                grad, data, self.shape, mean, scale, weight, weight, wanted
-            )
-
-        if self.weight is not None and _by_record(self.use, data):
-            return _each_record(self.use, fused, grad, (data.contiguous(), mean, scale))
+            rows = data.contiguous().view(-1, weight.numel())
+            statistics = (mean.reshape(-1), scale.reshape(-1))
+            back = _by_kernel(self.use, layer_norm_backward, grad.view_as(rows), rows, statistics, weight)
+            return back.view_as(data)
         _book_scale_and_shift(self.use, (data - mean) * scale, grad, len(self.shape))
-        return fused(grad, data.contiguous(), mean, scale, [True, False, False])[0] if wants_input else None
+        if not wants_input:
+            return None
+        found: Tensor = _aten.native_layer_norm_backward(
+            grad, data.contiguous(), self.shape, mean, scale, weight, weight, [True, False, False]
+        )[0]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,38 +79,41 @@ class GroupNormLayer:
         """Book weight and bias."""
         data, mean, scale = saved
         channels, area = data.shape[1], data[0, 0].numel()
-        weight = None if self.weight is None else self.weight.to(data.dtype)
         grad = grad.contiguous().to(data.dtype)
+        weight = None if self.weight is None else self.weight.to(data.dtype)
+        if weight is not None and _suits_kernel(self.use, data, mean):
+            from dpaudit.dpsgd.clipping.normalisation_kernels import group_norm_backward
 
-        def fused(grad: Tensor, data: Tensor, mean: Tensor, scale: Tensor, wanted: list[bool]) -> Any:
-            return _aten.native_group_norm_backward(
-                grad, data, mean, scale, weight, len(data), channels, area, self.groups, wanted
-            )
-
-        if self.weight is not None and _by_record(self.use, data):
-            return _each_record(self.use, fused, grad, (data, mean, scale))
+            images, statistics = data.view(-1, channels, area), (mean.contiguous(), scale.contiguous())
+            back = _by_kernel(self.use, group_norm_backward, grad.view_as(images), images, statistics, weight)
+            return back.view_as(data)
         grouped = data.reshape(len(data), self.groups, -1)
         normal = ((grouped - mean.unsqueeze(2)) * scale.unsqueeze(2)).view(data.shape)
-        use = self.use
-        _book_scale_and_shift(use, normal.movedim(1, -1), grad.movedim(1, -1), 1)
-        return fused(grad, data, mean, scale, [True, False, False])[0] if wants_input else None
+        _book_scale_and_shift(self.use, normal.movedim(1, -1), grad.movedim(1, -1), 1)
+        if not wants_input:
+            return None
+        found: Tensor = _aten.native_group_norm_backward(
+            grad, data, mean, scale, weight, len(data), channels, area, self.groups, [True, False, False]
+        )[0]
+        return found
 
 
-def _by_record(use: Use, data: Tensor) -> bool:
-    leading = use.axis.dim == 0 and use.axis.record_major and not use.ledger.chooser.fused
-    return leading and not data.is_cuda and data.numel() >= _WORTH_A_CALL * use.ledger.batch
+def _suits_kernel(use: Use, data: Tensor, mean: Tensor) -> bool:
+    consecutive = use.axis.dim == 0 and use.axis.record_major
+    return consecutive and not use.ledger.chooser.fused and suits_kernels(data, mean)
 
 
-def _each_record(use: Use, fused: Callable[..., Any], grad: Tensor, saved: tuple[Tensor, ...]) -> Tensor:
-    """Run the fused backward on one record after the other: input, weight and bias gradients in one pass."""
-    batch = use.ledger.batch
-    parts = [
-        fused(*arguments, [True, True, True])
-        for arguments in zip(*(tensor.tensor_split(batch) for tensor in (grad, *saved)), strict=True)
-    ]
-    inputs, weights, biases = zip(*parts, strict=True)
-    _book(use, torch.stack(weights), torch.stack(biases))
-    return torch.cat(inputs)
+def _by_kernel(
+    use: Use, kernel: Callable[..., Any], grad: Tensor, data: Tensor, statistics: tuple[Tensor, ...],
+    weight: Tensor,
+) -> Tensor:  # fmt: skip
+    """Give the input gradient and book weight and bias, in one pass over contiguous (rows, ...)."""
+    batch, back = use.ledger.batch, torch.empty_like(data)
+    weights, biases = data.new_zeros(2, batch, weight.numel())
+    split = (grad, data, *statistics, back, weights, biases)
+    each_thread(kernel, batch, split, (weight.contiguous().view(-1),))
+    _book(use, weights.view(batch, *weight.shape), biases.view(batch, *weight.shape))
+    return back
 
 
 def _book_scale_and_shift(use: Use, normal: Tensor, grad: Tensor, trailing: int) -> None:
