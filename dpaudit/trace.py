@@ -50,6 +50,8 @@ class SamplingTrace:
     """Label of each record (class, user, bucket ...), shape (num_records,)."""
     numbered_by_appearance: bool = False
     """Whether records were numbered as they came, so that their numbers say nothing of the data's order."""
+    remarks: tuple[str, ...] = ()
+    """What a report must say of how the trace was read; not stored."""
 
     def __post_init__(self) -> None:
         for name in ("indices", "offsets", *_OPTIONAL):
@@ -104,6 +106,7 @@ class SamplingTrace:
             epoch_starts=epochs,
             groups=self.groups,
             numbered_by_appearance=self.numbered_by_appearance,
+            remarks=self.remarks,
         )
 
     @classmethod
@@ -149,13 +152,20 @@ class SamplingTrace:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SamplingTrace:
-        """Read an `.npz` file written by `save`; pickled content is refused.
+        """Read an `.npz` file written by `save`, or a trace directory; pickled content is refused.
+
+        A directory is mapped, not copied. Where its end is missing or damaged, the steps before that
+        are given, and `remarks` says so.
 
         Raises:
           TraceError: the file is missing, truncated, pickled, lacks an array, or is malformed.
         """
+        if os.path.isdir(path):
+            from dpaudit.trace_file import open_trace
+
+            return open_trace(path)
         hint = "A trace is an .npz file with the arrays indices, offsets and num_records."
-        arrays = _read_arrays(path, hint)
+        arrays: dict[str, Any] = dict(_read_arrays(path, hint))
         missing = {"indices", "offsets", "num_records"} - arrays.keys()
         by_appearance = bool(arrays.pop("numbered_by_appearance", False))
         unknown = arrays.keys() - {"indices", "offsets", "num_records", *_OPTIONAL}
