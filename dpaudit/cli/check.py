@@ -15,10 +15,11 @@ from dpaudit.audit.processes import run_audits
 from dpaudit.audit.run import AuditDone, AuditResult
 from dpaudit.audit_report import AuditReport, dump_json, write_whole
 from dpaudit.cli.checked import Checked, judge
+from dpaudit.cli.github import annotate, append_step_summary
 from dpaudit.cli.options import HELP, PATH
 from dpaudit.cli.output import emit, require_writable
 from dpaudit.cli.progress import AuditBars
-from dpaudit.cli.summary import FORMATS, append_step_summary, render
+from dpaudit.cli.summary import FORMATS, render
 from dpaudit.config import Config, read_config
 from dpaudit.errors import DpauditError
 
@@ -88,6 +89,7 @@ def command(
         if path is not None:
             write_whole(path, render(result, extra))
     append_step_summary(render(result, "markdown"))
+    annotate(result.findings, result.reports)
     return result.exit_code if result.failures or not exit_zero else 0
 
 

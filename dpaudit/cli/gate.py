@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from dpaudit.audit_report import AuditReport, dump_json, read_report
+from dpaudit.cli.github import annotate, append_step_summary
 from dpaudit.cli.options import HELP, PATH
 from dpaudit.cli.output import emit, require_writable
-from dpaudit.cli.summary import FORMATS, append_step_summary, findings_as_json, machine_readable, markdown
+from dpaudit.cli.summary import FORMATS, findings_as_json, machine_readable, markdown
 from dpaudit.config import read_config
 from dpaudit.errors import DpauditError
 from dpaudit.gate import GateOutcome, finding_line, pass_gate
@@ -57,6 +58,7 @@ def command(
     )
     emit(_render(form, loaded, outcome), output)
     append_step_summary(_render("markdown", loaded, outcome))
+    annotate(outcome.findings, loaded)
     return 0 if exit_zero else outcome.exit_code
 
 

@@ -57,14 +57,6 @@ def markdown(
     return "\n".join(part for part in parts if part)
 
 
-def append_step_summary(text: str) -> None:
-    """Append Markdown to the page of the step, in a GitHub workflow."""
-    page = os.environ.get("GITHUB_STEP_SUMMARY")
-    if page:
-        with Path(page).open("a", encoding="utf-8") as file:
-            file.write(text)
-
-
 def _headline(result: CheckResult) -> str:
     return {0: "passed", 1: "failed", 3: "inconclusive"}.get(result.exit_code, "not all audits could be made")
 
