@@ -153,6 +153,8 @@ def _of_tensors(
     test: tuple[Tensor, Tensor] | None,
 ) -> Records:  # fmt: skip
     inputs, targets = _moved(inputs, device, dtype), _moved(targets, device, dtype)
+    if targets.dtype in (torch.int8, torch.int16, torch.int32, torch.uint8):
+        targets = targets.long()  # class numbers, as losses want them
 
     def fetch(numbers: Tensor) -> tuple[Tensor, Tensor]:
         numbers = numbers.to(device)

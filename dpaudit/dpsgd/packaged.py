@@ -14,10 +14,11 @@ from dpaudit.errors import DpauditError, nearest_name
 
 _Made = TypeVar("_Made")
 
-# Public scales of the RAND health insurance study's columns (its codebook, not the records): log
-# coinsurance, individual deductible, log participation incentive, medical deductible, physical limitation,
-# number of chronic diseases, and three flags for self-rated health.
-_VISITS_SCALES = (5.0, 1.0, 8.0, 9.0, 1.0, 15.0, 1.0, 1.0, 1.0)
+# Middle and half width of each column's public range or round figures near them, from the codebook of the
+# RAND health insurance study and not from the records: log coinsurance, individual deductible, log
+# participation incentive, medical deductible, physical limitation, chronic diseases, and three flags.
+_VISITS_MIDDLES = (2.5, 0.5, 4.0, 4.0, 0.5, 10.0, 0.5, 0.5, 0.5)
+_VISITS_WIDTHS = (2.5, 0.5, 4.0, 4.0, 0.5, 10.0, 0.5, 0.5, 0.5)
 _VISITS_LIMITS = (1, 3, 6)  # classes: no visit in the year, 1-2, 3-5, 6 or more
 
 
@@ -84,7 +85,8 @@ def _doctor_visits() -> tuple[Tensor, Tensor, int]:
     table = randhie.load_pandas().data
     inputs = torch.tensor(table.drop(columns="mdvis").to_numpy(), dtype=torch.float32)
     targets = np.digitize(table["mdvis"].to_numpy(), _VISITS_LIMITS)
-    return inputs / torch.tensor(_VISITS_SCALES), torch.tensor(targets, dtype=torch.int64), 4
+    inputs = (inputs - torch.tensor(_VISITS_MIDDLES)) / torch.tensor(_VISITS_WIDTHS)
+    return inputs, torch.tensor(targets, dtype=torch.int64), 4
 
 
 def _mlp(shape: torch.Size, classes: int, width: int, depth: int) -> nn.Module:
