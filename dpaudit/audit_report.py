@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from dpaudit.canary_findings import CanaryEvidence
 from dpaudit.claim import PrivacyClaim
@@ -130,6 +130,8 @@ class AuditReport:
 
 
 def _from_checked_json(record: dict[str, Any]) -> AuditReport:
+    if record["kind"] not in get_args(Kind):
+        raise ValueError(f"unknown kind {record['kind']!r}")
     intervals = [(row["role"], EpsilonInterval.from_json(row)) for row in record["epsilons"]]
     by_role = {role: interval for role, interval in intervals if role != "open"}
     sampling = record["sampling"]

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dpaudit.audit_report import AuditReport
-from dpaudit.report.figures import batch_size_chart, epsilon_chart, inclusion_chart
+from dpaudit.policy import AppliedWaiver
+from dpaudit.report.figures import draw
 from dpaudit.report.printable import printable_value
-from dpaudit.report.view import build_view, drawn_claim
+from dpaudit.report.view import build_view
 
 
-def to_html(report: AuditReport) -> str:
-    """Render a report as a single HTML page."""
+def to_html(report: AuditReport, waivers: Sequence[AppliedWaiver] = ()) -> str:
+    """Render a report, and the waivers that met its findings, as a single HTML page."""
     environment = Environment(
         loader=PackageLoader("dpaudit.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
+        lstrip_blocks=True,
         finalize=printable_value,
     )
-    view = build_view(report)
-    return environment.get_template("report.html.j2").render(
-        view=view,
-        epsilon_chart=epsilon_chart(view, drawn_claim(report)),
-        batch_size_chart=batch_size_chart(report),
-        inclusion_chart=inclusion_chart(report),
-    )
+    view = build_view(report, waivers)
+    return environment.get_template("report.html.j2").render(view=view, figures=draw(report, view))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.padding import Padding
@@ -10,17 +11,27 @@ from rich.table import Table
 from rich.text import Text
 
 from dpaudit.audit_report import AuditReport
+from dpaudit.policy import AppliedWaiver
 from dpaudit.report.printable import printable
-from dpaudit.report.view import View, build_view
+from dpaudit.report.rows import CanarySection, TestRow, View
+from dpaudit.report.view import build_view
 
 _STYLES = {"CONSISTENT": "green", "INCONCLUSIVE": "yellow", "UNSUPPORTED": "red", "REFUTED": "bold red"}
 
 
-def to_text(report: AuditReport, *, width: int = 80, color: bool = False, verbose: bool = False) -> str:
+def to_text(
+    report: AuditReport,
+    waivers: Sequence[AppliedWaiver] = (),
+    *,
+    width: int = 80,
+    color: bool = False,
+    verbose: bool = False,
+) -> str:
     """Render a report for a terminal.
 
     Args:
       report: what to show.
+      waivers: that met its findings.
       width: columns.
       color: whether to emit ANSI colours.
       verbose: show also what was declared, the environment and the command.
@@ -33,11 +44,14 @@ def to_text(report: AuditReport, *, width: int = 80, color: bool = False, verbos
         color_system="standard" if color else None,
         highlight=False,
     )
-    view = build_view(report)
+    view = build_view(report, waivers)
     _head(console, view)
-    _tests(console, view)
+    _waivers(console, view)
+    _tests(console, "Tests", view.tests)
     _epsilons(console, view)
+    _canary(console, view.canary)
     _list(console, "What would have been seen", view.visible)
+    _list(console, "What the canaries would have shown", view.canary.visible)
     _list(console, "How to fix it", view.advice)
     _list(console, "Notes", view.notes)
     if verbose:
@@ -58,21 +72,29 @@ def _head(console: Console, view: View) -> None:
     for reason in view.reasons[:1]:
         console.print(_text(reason))
     _list(console, "Claim", (view.claim,))
-    _list(console, "What was seen", view.seen)
+    _list(console, "What was seen", (*view.seen, *view.canary.seen))
 
 
-def _tests(console: Console, view: View) -> None:
-    if not view.tests:
+def _waivers(console: Console, view: View) -> None:
+    lines = [
+        f"{row.state}: {row.rule}, until {row.until}, by {row.approved_by}: {row.reason}"
+        for row in view.waivers
+    ]
+    _list(console, "Waivers", lines)
+
+
+def _tests(console: Console, title: str, rows: Sequence[TestRow]) -> None:
+    if not rows:
         return
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
     table.add_column("Rule", no_wrap=True)
     table.add_column("Test", ratio=1)
     table.add_column("p, adjusted", justify="right", no_wrap=True)
     table.add_column("Result", no_wrap=True)
-    for row in view.tests:
+    for row in rows:
         style = "red" if row.result == "REJECTED" else ""
         table.add_row(row.rule, _text(row.name), row.p_value, _text(row.result, style=style))
-    _block(console, "Tests", table)
+    _block(console, title, table)
 
 
 def _epsilons(console: Console, view: View) -> None:
@@ -88,6 +110,32 @@ def _epsilons(console: Console, view: View) -> None:
         table.add_row(row.role, row.scheme, row.lower, row.upper, _text(row.method))
     _block(console, "Epsilon", table)
     console.print(Padding(_text(view.epsilons_caption), (0, 0, 0, 2)))
+
+
+def _canary(console: Console, canary: CanarySection) -> None:
+    _tests(console, "Tests of the mechanism", canary.tests)
+    if canary.bounds:
+        table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
+        table.add_column("Lower bound by", ratio=1)
+        for column in ("At least", "Confidence"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for column in ("Assumes", "Role"):
+            table.add_column(column, no_wrap=column == "Role")
+        for row in canary.bounds:
+            method = f"{row.method}, {row.threat_model}, {row.canaries}"
+            table.add_row(_text(method), row.lower, row.confidence, row.assumes, row.decides)
+        _block(console, "Lower bounds from canaries", table)
+        console.print(Padding(_text(canary.bounds_caption), (0, 0, 0, 2)))
+    if canary.mechanism:
+        table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
+        for column in ("Tensor", "Noise over claimed", "Sensitivity over clip norm"):
+            table.add_column(column, ratio=1)
+        for tensor in canary.mechanism:
+            noise = f"{tensor.noise} {tensor.noise_word}"
+            table.add_row(
+                *map(_text, (tensor.tensor, noise, f"{tensor.sensitivity} {tensor.sensitivity_word}"))
+            )
+        _block(console, "Mechanism", table)
 
 
 def _fields(console: Console, view: View) -> None:

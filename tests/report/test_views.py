@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dpaudit.audit_report import AuditReport
+from dpaudit.evidence import Evidence
 from dpaudit.report.html import to_html
 from dpaudit.report.markdown import inert, to_markdown
 from dpaudit.report.printable import printable
@@ -86,14 +87,15 @@ def test_html_is_byte_stable(report: AuditReport) -> None:
 def test_figures_have_words(report: AuditReport) -> None:
     page = parse(to_html(report))
     labels = [value for name, value in page.attributes if name == "aria-label"]
-    assert page.tags.count("svg") == 3
+    assert page.tags.count("svg") == 8
     assert sum("Poisson" in (label or "") for label in labels) == 2
+    assert page.tags.count("figcaption") == 8
 
 
 def test_a_report_without_evidence_still_renders(report: AuditReport) -> None:
     bare = replace(
         report,
-        evidence=replace(report.evidence, observed=None, claimed=None, open_intervals=()),
+        evidence=Evidence(),
         summary=None,
     )
     assert "svg" not in parse(to_html(bare)).tags
@@ -119,9 +121,11 @@ def test_nothing_steers_the_terminal(text: str) -> None:
     assert len(printable(text)) == len(text)
 
 
-def test_markdown_rows_keep_their_shape(hostile: AuditReport) -> None:
+def test_markdown_rows_keep_their_shape(report: AuditReport, hostile: AuditReport) -> None:
     rows = [line for line in to_markdown(hostile).splitlines() if line.startswith("| ")]
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {5, 6}
+    own = [line for line in to_markdown(report).splitlines() if line.startswith("| ")]
+    shapes = [[len(re.findall(r"(?<!\\)\|", row)) for row in table] for table in (rows, own)]
+    assert shapes[0] == shapes[1]
 
 
 @given(st.text())
