@@ -3,6 +3,7 @@
 from dpaudit.dpsgd.canaries.attached import CANARY_CLASS, AttachedModel
 from dpaudit.dpsgd.canaries.faults import FAULTS
 from dpaudit.dpsgd.canaries.layout import CanaryLayout, lay_out
+from dpaudit.dpsgd.canaries.pipeline import PipelineCanaries, train_pipeline
 from dpaudit.dpsgd.canaries.recorded_run import RecordedRun
 from dpaudit.dpsgd.canaries.recorder import Recorder
 from dpaudit.dpsgd.canaries.records import INPUT_KINDS, make_input_canaries
@@ -16,11 +17,13 @@ __all__ = [
     "INPUT_KINDS",
     "AttachedModel",
     "CanaryLayout",
+    "PipelineCanaries",
     "RecordedRun",
     "Recorder",
     "RunPlan",
     "find_sites",
     "lay_out",
     "make_input_canaries",
+    "train_pipeline",
     "train_reference",
 ]

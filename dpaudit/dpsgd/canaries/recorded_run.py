@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -55,28 +53,16 @@ class RecordedRun:
         """Number of steps T."""
         return len(self.value)
 
-    def save(self, path: Path) -> None:
-        """Write all of it or nothing: beside the path first, then in its place."""
+    def to_bytes(self) -> bytes:
+        """Give the content of the file that `load` reads."""
         content = io.BytesIO()
-        np.savez(
-            content,
-            allow_pickle=False,
-            **{field.name: np.asarray(getattr(self, field.name)) for field in fields(self)},
-        )
-        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        except BaseException:
-            os.unlink(beside)
-            raise
+        arrays = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+        np.savez(content, allow_pickle=False, **arrays)
+        return content.getvalue()
 
     @classmethod
     def load(cls, path: Path) -> RecordedRun:
-        """Read a run that `save` wrote.
+        """Read a run that `to_bytes` gave.
 
         Raises:
           OSError: the file cannot be read.

@@ -23,7 +23,9 @@ from dpaudit.dpsgd.clipping.engine import ClippingEngine
 from dpaudit.dpsgd.private_step import PrivateStep
 from dpaudit.dpsgd.samplers import BatchSampler
 from dpaudit.dpsgd.trainer import PrivateTrainer
-from dpaudit.scheme import scheme_from_json
+from dpaudit.scheme import FixedSize, SamplingScheme, Sequential, Shuffle, scheme_from_json
+
+_BY_SIZE = (Shuffle.name, Sequential.name, FixedSize.name)
 
 
 def train_reference(
@@ -69,7 +71,7 @@ def train_reference(
         recorder.saw(numbers)
         return setup.rows[numbers], setup.targets[numbers]
 
-    sampler = BatchSampler(scheme_from_json(dict(plan.scheme)), setup.num_records, streams.sampler)
+    sampler = BatchSampler(_scheme(plan, setup.num_records), setup.num_records, streams.sampler)
     trainer = PrivateTrainer(private, sampler, fetch, for_audit=True)
     for step in trainer.run(plan.steps):
         if progress is not None:
@@ -141,6 +143,14 @@ def _private(plan: RunPlan, setup: CanarySetup, model: AttachedModel, streams: S
 def _one_layer(model: AttachedModel) -> frozenset[str]:
     """Name the first parameter tensor of the user's model."""
     return frozenset([next(name for name, _ in model.named_parameters() if name.startswith(MODEL))])
+
+
+def _scheme(plan: RunPlan, num_records: int) -> SamplingScheme:
+    """Fill in the batch size that draws the claimed share of the records."""
+    record = dict(plan.scheme)
+    if record["name"] in _BY_SIZE and "batch_size" not in record:
+        record["batch_size"] = max(1, round(plan.rate * num_records))
+    return scheme_from_json(record)
 
 
 def _optimizer(plan: RunPlan, model: nn.Module) -> torch.optim.Optimizer:

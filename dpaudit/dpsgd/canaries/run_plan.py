@@ -28,7 +28,7 @@ class RunPlan:
     """"mlp", "cnn", or the user's "file.py:build"."""
     data: str = "digits"
     scheme: Mapping[str, Any]
-    """The sampling that really runs, as `scheme_to_json` writes it."""
+    """The sampling that really runs, as `scheme_to_json` writes it; a batch size may be left out."""
     rate: float
     """Claimed sampling rate; the expected batch size is this share of the ordinary records."""
     noise_multiplier: float

@@ -1,0 +1,343 @@
+"""Audit a claim by canaries: make the runs, test the mechanism, bound epsilon, decide."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dpaudit.audit.canary_black_box import final_loss_scores
+from dpaudit.audit.canary_bounds import Attack, Subject, attack_bounds
+from dpaudit.audit.canary_file import CanaryFile
+from dpaudit.audit.canary_power import alternatives
+from dpaudit.audit.canary_report import canary_report
+from dpaudit.audit.canary_runs import Progress, forget, run_all
+from dpaudit.audit.canary_summary import mechanism_rows, summarise_scores
+from dpaudit.audit.canary_tests import Releases, costs_privacy, mechanism_tests, releases_of
+from dpaudit.audit.sampling import Subject as SamplingSubject
+from dpaudit.audit.sampling import audit_sampling
+from dpaudit.audit_report import AuditReport
+from dpaudit.canary import AuditPlan, claim_gate, score_test
+from dpaudit.canary.likelihood_ratio import log_likelihood_ratios
+from dpaudit.canary.per_step import claimed_step
+from dpaudit.canary_findings import CanaryEvidence, ScoreSummary
+from dpaudit.claim import PrivacyClaim
+from dpaudit.errors import ClaimError
+from dpaudit.provenance import collect, sha256
+from dpaudit.scores import CanaryScores
+from dpaudit.trace import SamplingTrace
+
+if TYPE_CHECKING:
+    from dpaudit.dpsgd.canaries import RecordedRun, RunPlan
+
+# Shares of the error: the sampler's tests, the mechanism's tests, the deciding bounds.
+_SAMPLER, _TESTS, _BOUNDS = 0.2, 0.4, 0.4
+_WHITE_BOX = ("area_under_curve", "run_level_student", "run_level_betting", "one_run", "one_run_f_dp")
+_ONE_RUN = ("one_run", "one_run_f_dp")
+_BLACK_BOX = ("area_under_curve",)
+# Seeds are numbers that a file can hold and a person can copy.
+_SEED_BITS = 32
+
+
+def audit_canaries(
+    file: CanaryFile,
+    *,
+    command: Sequence[str],
+    progress: Progress | None = None,
+    directory: Path | None = None,
+    significance: float | None = None,
+) -> AuditReport:
+    """Run what a canary file asks for, and hold it against the claim.
+
+    If every part of the claim is true, the verdict is REFUTED or UNSUPPORTED with probability at most the
+    significance.
+
+    Args:
+      file: claim and settings.
+      command: that asked for the audit, for the provenance.
+      progress: called with (runs done, runs wanted).
+      directory: finished runs are kept there until the audit is done; None keeps none.
+      significance: level of this attempt, where reruns are counted; None: that of the settings.
+
+    Raises:
+      DpauditError: the claim does not name the mechanism, or a run failed.
+    """
+    settings = file.settings
+    error = settings.significance if significance is None else significance
+    claim = _complete(file.claim)
+    plan = plan_of(file, claim)
+    shares = tuple(error * share for share in (_SAMPLER, _TESTS, _BOUNDS))
+    fingerprint = _fingerprint(plan, file, shares)
+    runs = run_all(plan, settings.runs, jobs=settings.jobs, directory=directory, progress=progress)
+    black_box = _black_box(plan, file, directory)
+    sampling = audit_sampling(
+        _trace(runs[0]),
+        replace(claim, num_records=runs[0].num_records),
+        subject=SamplingSubject(title=file.title, target=_target(plan)),
+        provenance=collect(command=command, seed=plan.seed, inputs=[Path(name) for name in plan.sources]),
+        significance=shares[0],
+    )
+    found = _weigh(runs, black_box, claim, plan, sampling, shares)
+    evidence = replace(found, plan=fingerprint, family_wise_error=error)
+    if directory is not None:
+        forget(plan, settings.runs, directory)
+    return canary_report(sampling, claim, evidence)
+
+
+def plan_of(file: CanaryFile, claim: PrivacyClaim) -> RunPlan:
+    """Give the plan of a file's runs; a seed that is not set is drawn.
+
+    Raises:
+      ClaimError: a value is out of range.
+    """
+    from dpaudit.dpsgd.canaries import RunPlan
+
+    settings = file.settings
+    kinds = tuple(one for one in settings.designs if one not in ("register", "parameters"))
+    own = [target.partition(":")[0] for target in (settings.train, settings.model) if ".py" in target]
+    step = claimed_step(claim)
+    steps = settings.steps or claim.total_steps
+    if steps is None:
+        raise ClaimError("neither the claim nor [canary] says how many steps", "Add steps.")
+    try:
+        return RunPlan(
+            model=settings.model,
+            data=settings.data,
+            scheme=settings.scheme
+            if settings.sampler != "poisson"
+            else {"name": "poisson", "rate": step.rate},
+            rate=step.rate,
+            noise_multiplier=_given(settings.noise_multiplier, step.noise_multiplier),
+            clip_norm=claim.clip_norm or 1.0,
+            steps=steps,
+            learning_rate=settings.learning_rate,
+            optimizer=settings.optimizer,  # type: ignore[arg-type]  # checked by CanarySettings
+            read=settings.read,  # type: ignore[arg-type]
+            registers=settings.canaries if "register" in settings.designs else 0,
+            per_tensor=settings.per_tensor if "parameters" in settings.designs else 0,
+            inputs=settings.inputs if kinds else 0,
+            input_kinds=kinds,  # type: ignore[arg-type]
+            fault=settings.fault or None,  # type: ignore[arg-type]
+            train=settings.train,
+            records=settings.records or ("silent" if settings.train else "real"),  # type: ignore[arg-type]
+            seed=secrets.randbits(_SEED_BITS) if settings.seed is None else settings.seed,
+            sources={name: sha256(Path(name)) for name in own if Path(name).is_file()},
+        )
+    except ValueError as error:
+        raise ClaimError(str(error)) from error
+
+
+def _given(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def _complete(claim: PrivacyClaim) -> PrivacyClaim:
+    return replace(claim, delta=claim.delta or 1e-5, adjacency=claim.adjacency or "add_or_remove_one")
+
+
+def _fingerprint(plan: RunPlan, file: CanaryFile, shares: tuple[float, ...]) -> str:
+    """Hash every choice, before a run is made."""
+    content = {
+        "plan": plan.fingerprint(0),
+        "claim": file.claim.to_json(),
+        "estimators": [_WHITE_BOX, _ONE_RUN, _BLACK_BOX],
+        "choices": asdict(AuditPlan()),
+        "shares": shares,
+        "runs": [file.settings.runs, file.settings.black_box],
+    }
+    return "sha256:" + hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _trace(run: RecordedRun) -> SamplingTrace:
+    return SamplingTrace(indices=run.indices, offsets=run.offsets, num_records=run.num_records)
+
+
+def _target(plan: RunPlan) -> str:
+    trained = plan.train or f"reference DP-SGD, {plan.model}"
+    return f"{trained} on {plan.data}"
+
+
+def _black_box(plan: RunPlan, file: CanaryFile, directory: Path | None) -> CanaryScores | None:
+    """Train the small models; none for a training of one's own, or with a fault that they do not have."""
+    if (
+        not file.settings.black_box
+        or plan.train
+        or plan.fault
+        or plan.scheme["name"] not in ("poisson", "shuffle")
+    ):
+        return None
+    return final_loss_scores(plan, file.settings.black_box, jobs=file.settings.jobs, directory=directory)
+
+
+def likelihood_scores(runs: Sequence[RecordedRun], claim: PrivacyClaim) -> CanaryScores:
+    """Score every canary that a coin decided on, in all runs, by its likelihood ratio under the claim."""
+    step = claimed_step(claim)
+    parts = [
+        log_likelihood_ratios(
+            run.value[:, run.tossed].astype(np.float64),
+            rate=step.rate,
+            noise_multiplier=step.noise_multiplier,
+        )
+        for run in runs
+    ]
+    return CanaryScores(
+        included=np.concatenate([run.included[run.tossed] for run in runs]),
+        score=np.concatenate(parts),
+        run=np.repeat(np.arange(len(runs)), [len(part) for part in parts]),
+        attack="likelihood ratio of all released updates",
+    )
+
+
+def _weigh(
+    runs: Sequence[RecordedRun],
+    black_box: CanaryScores | None,
+    claim: PrivacyClaim,
+    plan: RunPlan,
+    sampling: AuditReport,
+    shares: tuple[float, ...],
+) -> CanaryEvidence:
+    """Turn runs into evidence: tests, bounds, power, and what a report draws."""
+    claimed = sampling.evidence.claimed
+    adjacency = claim.adjacency if claimed is None else claimed.adjacency
+    asked = replace(claim, steps=plan.steps, epochs=None, adjacency=adjacency)
+    releases, scores = releases_of(runs), likelihood_scores(runs, asked)
+    delta = claim.delta or 1e-5
+    undecided = mechanism_tests(releases, asked)
+    end_to_end = score_test(scores, asked, delta=delta)
+    undecided = undecided if end_to_end is None else (*undecided, end_to_end)
+    gate = claim_gate(undecided, significance=shares[1])
+    observed = sampling.evidence.observed
+    subject = Subject(claim=asked, delta=delta, plan=AuditPlan(), error=shares[2])
+    bounds, notes = attack_bounds(
+        _attacks(runs, scores, black_box),
+        subject,
+        releases.observations,
+        runs=len(runs),
+        checked_apart=_checked(releases) and observed is not None and not observed.contradicts_claim,
+    )
+    return CanaryEvidence(
+        bounds=bounds,
+        tests=gate.tests,
+        contradicts_claim=costs_privacy(gate.tests, releases, asked, significance=shares[1]),
+        alternatives=alternatives(
+            releases.observations,
+            asked.noise_multiplier or math.nan,
+            significance=shares[1],
+            tests=len(gate.tests),
+        ),
+        scores=_summaries(scores, black_box, asked, delta),
+        mechanism=mechanism_rows(
+            releases.observations,
+            tuple(str(name).removeprefix("model.") for name in runs[0].tensors),
+            asked.noise_multiplier or math.nan,
+        ),
+        setting=_setting(runs, plan, black_box),
+        notes=(*notes, *_notes(runs, plan)),
+    )
+
+
+def _checked(releases: Releases) -> bool:
+    return not math.isnan(releases.clipped_most) and releases.clipped_most <= 1 + 1e-3
+
+
+def _attacks(
+    runs: Sequence[RecordedRun], scores: CanaryScores, black_box: CanaryScores | None
+) -> list[Attack]:
+    found = [Attack(scores=scores, threat_model="white_box", estimators=_of_runs(_WHITE_BOX, len(runs)))]
+    if len(runs) > 1:
+        first = scores.run == 0
+        one = CanaryScores(included=scores.included[first], score=scores.score[first], attack=scores.attack)
+        found.append(Attack(scores=one, threat_model="white_box", estimators=_ONE_RUN))
+    if len(runs[0].input_score):
+        inputs = CanaryScores(
+            included=np.concatenate([run.input_included for run in runs]),
+            score=np.concatenate([run.input_score for run in runs]),
+            run=np.repeat(np.arange(len(runs)), [len(run.input_score) for run in runs]),
+            attack="fall of the loss of unusual records",
+        )
+        found.append(
+            Attack(scores=inputs, threat_model="black_box", estimators=_of_runs(_WHITE_BOX[:3], len(runs)))
+        )
+    if black_box is not None:
+        found.append(
+            Attack(scores=black_box, threat_model="black_box", estimators=_BLACK_BOX, independent=True)
+        )
+    return found
+
+
+def _of_runs(names: tuple[str, ...], runs: int) -> tuple[str, ...]:
+    """Choose estimators: of one run, or of many."""
+    if runs == 1:
+        return tuple(name for name in names if not name.startswith("run_level"))
+    return tuple(name for name in names if name not in _ONE_RUN)
+
+
+def _summaries(
+    scores: CanaryScores, black_box: CanaryScores | None, claim: PrivacyClaim, delta: float
+) -> tuple[ScoreSummary, ...]:
+    found = [summarise_scores(scores, claim, delta=delta, threat_model="white_box")]
+    if black_box is not None:
+        found.append(summarise_scores(black_box, claim, delta=delta, threat_model="black_box"))
+    return tuple(one for one in found if one is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    canaries: int
+    included: int
+
+
+def _setting(
+    runs: Sequence[RecordedRun], plan: RunPlan, black_box: CanaryScores | None
+) -> tuple[tuple[str, str], ...]:
+    first = runs[0]
+    tossed = _Counts(int(first.tossed.sum()), int(first.included.sum()))
+    accuracy = float(np.mean([run.accuracy for run in runs]))
+    rows = [
+        ("Training", plan.train or "reference DP-SGD"),
+        ("Model", plan.model if not plan.train else "of the training's own"),
+        ("Data", plan.data),
+        ("Records", f"{first.num_records:,}, canaries included"),
+        ("Sampler that ran", str(plan.scheme["name"]).replace("_", " ")),
+        ("Optimizer", "of the training's own" if plan.train else plan.optimizer),
+        ("Read from", "parameters" if plan.read == "parameters" else "released gradients"),
+        ("Runs", f"{len(runs)} of {plan.steps} steps"),
+        ("Gradient canaries", f"{tossed.canaries:,} a run, {tossed.included:,} included in the first"),
+        ("Input canaries", f"{len(first.input_score):,} a run"),
+        ("Seed", str(plan.seed)),
+        ("Seconds of training", f"{sum(run.seconds for run in runs):.1f}"),
+    ]
+    if black_box is not None:
+        rows.append(("Small models", f"{black_box.runs:,}, one canary each"))
+    if math.isfinite(accuracy):
+        rows.append(("Accuracy on the training records", f"{accuracy:.3f}"))
+    if plan.fault:
+        rows.append(("Fault switched on", plan.fault.replace("_", " ")))
+    return tuple(rows)
+
+
+def _notes(runs: Sequence[RecordedRun], plan: RunPlan) -> tuple[str, ...]:
+    notes = []
+    unwatched = [str(name).removeprefix("model.") for name in runs[0].unwatched]
+    if unwatched:
+        notes.append(f"No noise was watched in: {', '.join(unwatched)}. A fault there would not be seen.")
+    blind = [
+        str(name).removeprefix("model.")
+        for index, name in enumerate(runs[0].tensors)
+        if (runs[0].tensor == index).any() and not runs[0].tossed[runs[0].tensor == index].any()
+    ]
+    if blind:
+        notes.append(f"No canary reaches {', '.join(blind)}; only the noise there was watched.")
+    if plan.records == "silent":
+        notes.append(
+            "Ordinary records were given no gradient, so that every tensor shows noise and canaries alone; how "
+            "the engine treats ordinary gradients was not looked at."
+        )
+    return tuple(notes)

@@ -1,0 +1,153 @@
+"""Lower bounds of a canary audit: planned first, then computed at 95 % for reading and higher to decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dpaudit.canary import ESTIMATORS, AuditPlan, PlannedBound, deciding_confidences, per_step_lower_bound
+from dpaudit.canary.deciding import PER_STEP
+from dpaudit.canary.observations import StepObservations
+from dpaudit.canary.per_step import Measured
+from dpaudit.canary_findings import CanaryBound, ThreatModel
+from dpaudit.claim import PrivacyClaim
+from dpaudit.errors import DpauditError
+from dpaudit.interval import EpsilonInterval
+from dpaudit.scores import CanaryScores
+
+READING = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Attack:
+    """Scores of one attack, and the estimators that shall look at them."""
+
+    scores: CanaryScores
+    threat_model: ThreatModel
+    estimators: tuple[str, ...]
+    independent: bool = False
+    """Whether the canaries score independently, by construction."""
+
+    @property
+    def canaries(self) -> int:
+        """Canaries per run."""
+        return max(1, round(self.scores.canaries / self.scores.runs))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What every bound is asked for."""
+
+    claim: PrivacyClaim
+    """Of the runs: their own number of steps, and the adjacency that epsilons are stated under."""
+    delta: float
+    plan: AuditPlan
+    error: float
+    """Probability that any deciding bound exceeds a true claim."""
+
+
+def attack_bounds(
+    attacks: Sequence[Attack],
+    subject: Subject,
+    observations: StepObservations | None = None,
+    *,
+    runs: int = 1,
+    checked_apart: bool = False,
+) -> tuple[tuple[CanaryBound, ...], tuple[str, ...]]:
+    """Compute every bound.
+
+    Args:
+      attacks: scores.
+      subject: what is asked for.
+      observations: released updates, for the per-step bound; None: there are none.
+      runs: that the observations come from.
+      checked_apart: whether sampling rate and sensitivity were checked without noise, so that a second
+        per-step bound may take them as claimed.
+
+    Returns:
+      The bounds, deciding ones behind those for reading; and notes on those that could not be had.
+    """
+    planned = [PlannedBound(estimator=PER_STEP)] if observations is not None else []
+    for attack in attacks:
+        planned += [
+            PlannedBound(estimator=name, independent_canaries=attack.independent)
+            for name in attack.estimators
+        ]
+    confidences = list(deciding_confidences(planned, family_wise_error=subject.error))
+    found: list[CanaryBound] = []
+    notes: list[str] = []
+    if observations is not None:
+        found += _per_step(observations, subject, confidences.pop(0), runs, checked_apart)
+    for attack in attacks:
+        for name in attack.estimators:
+            try:
+                found += _from_scores(attack, name, subject, confidences.pop(0))
+            except ValueError as error:
+                notes.append(f"No {name} bound from the {attack.scores.attack}: {error}.")
+            except DpauditError as error:
+                notes.append(f"No {name} bound from the {attack.scores.attack}: {error.message}.")
+    return tuple(found), tuple(notes)
+
+
+def _from_scores(attack: Attack, name: str, subject: Subject, deciding: float | None) -> list[CanaryBound]:
+    def bound(confidence: float) -> EpsilonInterval:
+        return ESTIMATORS[name](
+            attack.scores,
+            delta=subject.delta,
+            confidence=confidence,
+            claim=subject.claim,
+            plan=subject.plan,
+        )
+
+    return [
+        CanaryBound(
+            interval=interval,
+            validity=ESTIMATORS[name].validity,
+            threat_model=attack.threat_model,
+            attack=attack.scores.attack,
+            canaries=attack.canaries,
+            runs=attack.scores.runs,
+            decides=decides,
+        )
+        for interval, decides in _at_levels(bound, deciding)
+    ]
+
+
+def _per_step(
+    observations: StepObservations, subject: Subject, deciding: float | None, runs: int, checked_apart: bool
+) -> list[CanaryBound]:
+    def bound(confidence: float, measured: Measured = "estimated") -> EpsilonInterval:
+        return per_step_lower_bound(
+            observations,
+            subject.claim,
+            delta=subject.delta,
+            confidence=confidence,
+            rate=measured,
+            sensitivity=measured,
+        )
+
+    rows = [(interval, decides, "every released update") for interval, decides in _at_levels(bound, deciding)]
+    if checked_apart:
+        words = "every released update; sampling and clipping checked apart"
+        rows.append((bound(READING, "claimed"), False, words))
+    return [
+        CanaryBound(
+            interval=interval,
+            validity="claim",
+            threat_model="white_box",
+            attack=attack,
+            canaries=observations.canaries // runs,
+            runs=runs,
+            decides=decides,
+        )
+        for interval, decides, attack in rows
+    ]
+
+
+def _at_levels(
+    bound: Callable[[float], EpsilonInterval], deciding: float | None
+) -> list[tuple[EpsilonInterval, bool]]:
+    found = [(bound(READING), False)]
+    if deciding is not None:
+        found.append((bound(deciding), True))
+    return found
