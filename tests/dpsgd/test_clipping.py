@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from dpaudit.dpsgd import ClippingEngine, clipped_gradients
-from dpaudit.dpsgd.clipping.choice import LayerChoice, Route, RouteChooser
+from dpaudit.dpsgd.clipping.choice import LayerChoice, RouteChooser
 from dpaudit.dpsgd.clipping.convolution import ConvolutionBook, Geometry, weight_gradient
 from dpaudit.dpsgd.clipping.groups import make_groups
 from dpaudit.dpsgd.clipping.linear import LinearBook, gram_squared_norms
+from dpaudit.dpsgd.clipping.routes import Route
 
 from .zoo import MODES, ZOO, brute_force, relative_error, smooth_loss
 

@@ -20,6 +20,10 @@ class Book(Protocol):
     def weighted_sum(self, factors: Tensor) -> Tensor:
         """Sum over records of factor times gradient, of the tensor's shape."""
 
+    @property
+    def size(self) -> int:
+        """Numbers held."""
+
     def without(self, bad: Tensor) -> Book:
         """Replace what the records marked in `bad`, bool (batch,), left behind by zeros."""
 
@@ -44,6 +48,11 @@ class GradientBook:
         """One matrix-vector product."""
         rows = self.gradients.flatten(1) if self.gradients.dim() > 1 else self.gradients.unsqueeze(1)
         return torch.mv(rows.t(), factors.to(rows.dtype)).view(self.gradients.shape[1:])
+
+    @property
+    def size(self) -> int:
+        """Numbers held."""
+        return self.gradients.numel()
 
     def without(self, bad: Tensor) -> GradientBook:
         """Zero some records."""

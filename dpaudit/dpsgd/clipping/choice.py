@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, Self
+from typing import Literal
 
 import torch
-from torch import Tensor
 
-from dpaudit.dpsgd.clipping.books import Book, GradientBook
+from dpaudit.dpsgd.clipping.allotment import Candidate, allot
+from dpaudit.dpsgd.clipping.route_costs import measured_seconds, modelled_seconds
+from dpaudit.dpsgd.clipping.routes import LayerBook, Route
 
 Clipping = Literal["per_sample", "ghost", "mixed_ghost", "bk", "bk_mix_ghost", "bk_mix_opt"]
 CLIPPING_MODES: tuple[Clipping, ...] = (
@@ -22,55 +23,19 @@ CLIPPING_MODES: tuple[Clipping, ...] = (
     "bk_mix_opt",
 )
 
-# Rates of one core of a current server (float32 matrix products, main memory). They only order routes whose
-# cost is too small to be worth a measurement, or where a measurement is not wanted.
-_MULTIPLICATIONS_PER_SECOND = 5e10
-_BYTES_PER_SECOND = 1e10
 # Below this modelled cost a wrong choice cannot matter and a measurement would be all noise.
 _WORTH_MEASURING = 2e-4
-# Among routes within a quarter of the fastest the smallest book wins: memory limits the batch before time
-# does.
-_NEARLY_FASTEST = 1.25
+# Measured on this many records, so that no candidate needs much memory.
 _MEASURED_RECORDS = 4
 # A route modelled this many times slower than the best is not worth the time of a measurement.
 _HOPELESS = 6.0
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One way to a layer's norms.
-
-    Attributes:
-      name: as printed by `explain`.
-      instantiates: `run` gives per-record gradients (batch, *shape), else squared norms (batch,).
-      run: computes it.
-      multiplications: modelled, for the whole batch, norms alone.
-    """
-
-    name: str
-    instantiates: bool
-    run: Callable[[], Tensor]
-    multiplications: float
-
-
-class LayerBook(Book, Protocol):
-    """A book of a layer with several routes."""
-
-    @property
-    def inputs(self) -> Tensor:
-        """Inputs of the layer, (batch, ...)."""
-
-    @property
-    def elements(self) -> int:
-        """Numbers held for each record."""
-
-    def take(self, records: slice) -> Self:
-        """Keep some records."""
+# Routes are chosen anew for batches this much larger than those that they were chosen for.
+_GROWN = 1.25
 
 
 @dataclass(frozen=True, slots=True)
 class LayerChoice:
-    """A route taken, and why: `seconds` maps each candidate to its time for norms and sum, on few records."""
+    """A route taken, and why: `seconds` maps each candidate to its time for norms and sum, for one record."""
 
     route: str
     reason: Literal["only route", "mode", "2T^2 <= pd", "measured", "modelled"]
@@ -86,6 +51,7 @@ class RouteChooser:
       memory_budget: most bytes of per-record gradients that one layer may instantiate.
       measure: time the candidates of large layers on the first batch, on this device.
       choices: by kind and shapes of a layer, so that equal layers are timed once and treated alike.
+      candidates: what was measured, by kind and shapes.
       layers: the latest choice by parameter.
       fused: a compiler will fuse passes over data, so that one formula for the batch beats a call a record.
     """
@@ -94,8 +60,11 @@ class RouteChooser:
     memory_budget: int
     measure: bool = True
     choices: dict[tuple[object, ...], LayerChoice] = field(default_factory=dict)
+    candidates: dict[tuple[object, ...], tuple[Candidate, ...]] = field(default_factory=dict)
     layers: dict[str, LayerChoice] = field(default_factory=dict)
     fused: bool = False
+    _keys: dict[str, tuple[object, ...]] = field(default_factory=dict)
+    _settled: int = 0
 
     @property
     def two_passes(self) -> bool:
@@ -134,13 +103,33 @@ class RouteChooser:
             routes = [route for route in routes if not route.instantiates] or routes
         key = (*key, tuple(route.name for route in routes))
         if key not in self.choices:
-            self.choices[key] = self._decide(routes, book, routes_of, shape, positions)
-        self.layers[parameter] = self.choices[key]
+            self.choices[key] = self._decide(key, routes, book, routes_of, shape, positions)
+        self.layers[parameter], self._keys[parameter] = self.choices[key], key
         name = self.choices[key].route
         return next(route for route in routes if route.name == name)
 
+    def settle(self, batch: int, budget: int) -> None:
+        """After a batch, choose among measured routes for all layers together.
+
+        Each layer has taken its smallest book so far. The budget is what the non-private step would hold at
+        its peak anyway: books within it cost no memory.
+
+        Args:
+          batch: records in the batch.
+          budget: bytes for the books of all layers.
+        """
+        if not self.candidates or batch <= _GROWN * self._settled:
+            return
+        self._settled = batch
+        uses = Counter(self._keys.values())
+        for key, best in allot(self.candidates, uses, budget / batch).items():
+            seconds = tuple((one.route, one.seconds) for one in self.candidates[key])
+            self.choices[key] = LayerChoice(best.route, "measured", seconds)
+        self.layers.update({name: self.choices[key] for name, key in self._keys.items()})
+
     def _decide(
         self,
+        key: tuple[object, ...],
         routes: list[Route],
         book: LayerBook,
         routes_of: Callable[[LayerBook], Sequence[Route]],
@@ -155,57 +144,27 @@ class RouteChooser:
             # The memory rule of arXiv:2205.10683 section 4: Gram matrices against one instantiated gradient.
             ghost = 2 * positions**2 <= shape.numel()
             return LayerChoice(_cheapest(routes, instantiates=not ghost).name, "2T^2 <= pd")
-        modelled = {route.name: _modelled_seconds(route, shape, positions) for route in routes}
-        if not self.measure or min(modelled.values()) < _WORTH_MEASURING:
+        batch = len(book.inputs)
+        modelled = {route.name: modelled_seconds(route, shape, positions, batch) for route in routes}
+        if not self.measure or batch * min(modelled.values()) < _WORTH_MEASURING:
             return LayerChoice(min(modelled, key=modelled.__getitem__), "modelled", tuple(modelled.items()))
         few = book.take(slice(0, _MEASURED_RECORDS))
         names = {name for name, cost in modelled.items() if cost <= _HOPELESS * min(modelled.values())}
-        candidates = [route for route in routes_of(few) if route.name in names]
-        seconds = {route.name: _measured_seconds(route, few) for route in candidates}
-        limit = _NEARLY_FASTEST * min(seconds.values())
-        held = {route.name: shape.numel() if route.instantiates else book.elements for route in candidates}
-        near = [name for name, time_taken in seconds.items() if time_taken <= limit]
-        best = min(near, key=lambda name: (held[name], seconds[name]))
-        return LayerChoice(best, "measured", tuple(seconds.items()))
+        size = book.inputs.element_size()
+        self.candidates[key] = tuple(
+            Candidate(
+                route.name,
+                measured_seconds(route, few) / len(few.inputs),
+                size * (shape.numel() if route.instantiates else book.size // batch),
+            )
+            for route in routes_of(few)
+            if route.name in names
+        )
+        self._settled = 0
+        least = min(self.candidates[key], key=lambda one: (one.held, one.seconds))
+        return LayerChoice(least.route, "measured")
 
 
 def _cheapest(routes: Sequence[Route], *, instantiates: bool) -> Route:
     family = [route for route in routes if route.instantiates == instantiates] or list(routes)
     return min(family, key=lambda route: route.multiplications)
-
-
-def _modelled_seconds(route: Route, shape: torch.Size, positions: int) -> float:
-    if route.instantiates:  # written, read for the norm, read for the sum
-        traffic = 3 * shape.numel() * 4 / _BYTES_PER_SECOND
-        return route.multiplications / _MULTIPLICATIONS_PER_SECOND + traffic
-    final = positions * shape.numel()
-    return (route.multiplications + final) / _MULTIPLICATIONS_PER_SECOND
-
-
-def _measured_seconds(route: Route, book: LayerBook) -> float:
-    """Best of three of the norms and the sum by this route."""
-    best = float("inf")
-    # A thread's own time is not disturbed by what else runs; it misses the work of other threads and devices.
-    alone = torch.get_num_threads() == 1 and not book.inputs.is_cuda
-    clock = time.thread_time if alone else time.perf_counter
-    for _ in range(3):
-        _wait()
-        start = clock()
-        result = route.run()
-        factors = result.new_ones(len(result))
-        if route.instantiates:
-            kept = GradientBook(result)
-            kept.squared_norms()
-            kept.weighted_sum(factors)
-        else:
-            book.weighted_sum(factors)
-        _wait()
-        best = min(best, clock() - start)
-        if best > 0.5:
-            break
-    return best
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

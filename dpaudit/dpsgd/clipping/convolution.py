@@ -68,9 +68,9 @@ class ConvolutionBook:
         return ConvolutionBook(self.inputs[records], self.grads[records], self.geometry, self.weight_shape)
 
     @property
-    def elements(self) -> int:
-        """Numbers held for each record."""
-        return self.inputs[0].numel() + self.grads[0].numel()
+    def size(self) -> int:
+        """Numbers held."""
+        return self.inputs.numel() + self.grads.numel()
 
     def without(self, bad: Tensor) -> ConvolutionBook:
         """Zero some records on both sides."""

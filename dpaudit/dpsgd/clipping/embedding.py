@@ -46,6 +46,11 @@ class EmbeddingBook:
         table = grads.new_zeros(self.rows, grads.shape[2])
         return table.index_add_(0, self.indices.reshape(-1), grads.reshape(-1, grads.shape[2]))
 
+    @property
+    def size(self) -> int:
+        """Numbers held."""
+        return self.indices.numel() + self.grads.numel()
+
     def without(self, bad: Tensor) -> EmbeddingBook:
         """Zero some records."""
         return EmbeddingBook(self.indices, zero_records(self.grads, bad), self.rows, None)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from dpaudit.dpsgd.clipping.allotment import Candidate
 from dpaudit.dpsgd.clipping.batches import call_model, check_losses, count_records
 from dpaudit.dpsgd.clipping.books import GradientBook
 from dpaudit.dpsgd.clipping.choice import CLIPPING_MODES, Clipping, LayerChoice, RouteChooser
@@ -17,6 +18,7 @@ from dpaudit.dpsgd.clipping.factors import ClipFunction, clip_factors, resolve_c
 from dpaudit.dpsgd.clipping.groups import ClippingGroups, Grouping, make_groups
 from dpaudit.dpsgd.clipping.interception import BookingMode
 from dpaudit.dpsgd.clipping.ledger import Ledger
+from dpaudit.dpsgd.clipping.memory import book_budget, device_of, instantiation_budget, saved_for_backward
 from dpaudit.dpsgd.clipping.per_sample import per_sample_gradients, squared_norms
 from dpaudit.dpsgd.clipping.plan import Plan, StalePlan
 from dpaudit.dpsgd.clipping.planning import make_plan
@@ -28,9 +30,6 @@ from dpaudit.dpsgd.clipping.result import ClippedGradients, masked, nothing, zer
 from dpaudit.dpsgd.clipping.sources import tensors_in
 from dpaudit.dpsgd.clipping.unsupported import UnsupportedModelError, no_recomputation
 
-# Per-record gradients that one layer may hold at once, where the device does not tell: 1 GiB.
-_DEFAULT_BUDGET = 2**30
-
 
 @dataclass(slots=True)
 class EngineMemory:
@@ -38,6 +37,7 @@ class EngineMemory:
 
     plans: dict[tuple[Any, ...], Plan] = field(default_factory=dict)
     choices: dict[tuple[object, ...], LayerChoice] = field(default_factory=dict)
+    candidates: dict[tuple[object, ...], tuple[Candidate, ...]] = field(default_factory=dict)
 
 
 class ClippingEngine:
@@ -85,9 +85,9 @@ class ClippingEngine:
         self.clip_function = resolve_clip_function(clip_function)
         names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
         self.groups: ClippingGroups = make_groups(names, groups, clip_norm)
-        budget = memory_budget if memory_budget is not None else _device_budget(model)
+        budget = memory_budget if memory_budget is not None else instantiation_budget(model)
         memory = EngineMemory() if memory is None else memory
-        self.chooser = RouteChooser(clipping, budget, measure, memory.choices)
+        self.chooser = RouteChooser(clipping, budget, measure, memory.choices, memory.candidates)
         self._plans = memory.plans
 
     @property
@@ -112,7 +112,7 @@ class ClippingEngine:
         if parameters.keys() != self.groups.index.keys():
             raise ValueError("the trainable parameters changed since the engine was made; make a new one")
         batch = count_records(inputs)
-        keep = _check_mask(mask, batch, _device_of(self.model))
+        keep = _check_mask(mask, batch, device_of(self.model))
         refuse_layers(self.model)
         if batch == 0:
             return nothing(parameters, len(self.groups.clip_norms))
@@ -156,6 +156,7 @@ class ClippingEngine:
                 ledger.set_factors(factors, spoilt)
             if self.chooser.two_passes:
                 self._backward(total, parameters, retain=False)
+        self.chooser.settle(batch, book_budget(parameters.values(), (plan.saved or 0) * batch))
         sums = {
             name: ledger.sums[name] if name in ledger.sums else zeros_like_sum(p)
             for name, p in parameters.items()
@@ -176,12 +177,17 @@ class ClippingEngine:
         owned = owned_parameters(self.model, modules, parameters) if modules else {}
         with ExitStack() as stack:
             stack.enter_context(torch.enable_grad())
-            stack.enter_context(no_recomputation())
+            if plan.saved is None:  # once; the probe has seen that nothing is recomputed
+                blocks = stack.enter_context(saved_for_backward(parameters.values()))
+            else:
+                stack.enter_context(no_recomputation())
             if modules:
                 wrapper = BookingWrapper(parameters, plan, ledger, mode, owned)
                 stack.enter_context(wrapped_modules(self.model, modules, wrapper))
             stack.enter_context(mode)
             losses = self.loss(call_model(self.model, inputs), targets)
+        if plan.saved is None:
+            plan.saved = sum(blocks.values()) / batch
         return check_losses(losses, batch)
 
     def _backward(self, total: Tensor, parameters: Mapping[str, nn.Parameter], *, retain: bool) -> None:
@@ -285,12 +291,3 @@ def _check_mask(mask: Tensor | None, batch: int, device: torch.device) -> Tensor
     if mask.shape != (batch,):
         raise ValueError(f"mask must have shape ({batch},), got {tuple(mask.shape)}")
     return mask.to(device, torch.bool)
-
-
-def _device_of(model: nn.Module) -> torch.device:
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-
-
-def _device_budget(model: nn.Module) -> int:
-    device = _device_of(model)
-    return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else _DEFAULT_BUDGET

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from dpaudit.dpsgd.clipping.booked_call import Use
 from dpaudit.dpsgd.clipping.books import GradientBook
-from dpaudit.dpsgd.clipping.choice import LayerBook, Route
 from dpaudit.dpsgd.clipping.convolution import ConvolutionBook, Geometry, input_gradient
 from dpaudit.dpsgd.clipping.embedding import EmbeddingBook
 from dpaudit.dpsgd.clipping.linear import LinearBook
+from dpaudit.dpsgd.clipping.routes import LayerBook, Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,8 @@ def _linear_routes(book: LayerBook) -> Sequence[Route]:
         raise TypeError(f"expected the book of a linear layer, got {type(book).__name__}")
     batch, length, wide = book.inputs.shape
     high = book.grads.shape[2]
-    routes = [Route("gram", False, book.squared_norms, length**2 * (wide + high) * batch)]
+    half = length**2 * (wide + high) / 2  # a Gram matrix is symmetric
+    routes = [Route("gram", False, book.squared_norms, half * batch)]
     if length > 1:
         everything = slice(None)
         work = length * wide * high * batch

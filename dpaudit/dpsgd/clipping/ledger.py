@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from dpaudit.dpsgd.clipping.books import Book, GradientBook, row_squares
-from dpaudit.dpsgd.clipping.choice import LayerBook, Route, RouteChooser
+from dpaudit.dpsgd.clipping.choice import RouteChooser
 from dpaudit.dpsgd.clipping.embedding import EmbeddingBook
 from dpaudit.dpsgd.clipping.groups import ClippingGroups
 from dpaudit.dpsgd.clipping.linear import LinearBook
+from dpaudit.dpsgd.clipping.routes import LayerBook, Route
 from dpaudit.dpsgd.clipping.sources import Source
 
 
@@ -120,9 +121,13 @@ class Ledger:
         self._factors, self._refused = factors, refused
         if self.chooser.two_passes:
             return
-        for entries in (self._single, self._shared):
-            while entries:  # each book is freed as soon as it is summed
-                self._add_to_sum(entries.pop(), factors, refused)
+        entries = [*self._single, *self._shared]
+        self._single.clear()
+        self._shared.clear()
+        # Each book is freed once it is summed, the largest first: little is left when the sums are many.
+        entries.sort(key=lambda entry: entry.book.size)
+        while entries:
+            self._add_to_sum(entries.pop(), factors, refused)
 
     def _is_single(self, source: Source) -> bool:
         return source.isometric and len(source.names) == 1 and self._uses[source.names[0]] == 1

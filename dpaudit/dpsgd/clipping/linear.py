@@ -52,9 +52,9 @@ class LinearBook:
         return LinearBook(self.inputs[records], self.grads[records], self.transposed)
 
     @property
-    def elements(self) -> int:
-        """Numbers held for each record."""
-        return self.inputs[0].numel() + self.grads[0].numel()
+    def size(self) -> int:
+        """Numbers held."""
+        return self.inputs.numel() + self.grads.numel()
 
     def without(self, bad: Tensor) -> LinearBook:
         """Zero some records on both sides, as zero times nan is nan."""
