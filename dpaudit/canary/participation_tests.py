@@ -6,19 +6,22 @@ import math
 
 import numpy as np
 
+from dpaudit.canary.dispersion_null import dispersion_tails
 from dpaudit.canary.observations import StepObservations
 from dpaudit.canary.undecided import undecided_test
 from dpaudit.findings import HypothesisTest
 
 # Normal quantiles: two-sided 5 % test, one-sided 5 % test, 80 % power.
 _TWO_SIDED, _ONE_SIDED, _POWER = 1.959964, 1.644854, 0.841621
+# A single missed clip stands out by many deviations, or not at all: little error is enough for it.
+_SHARE_OF_LARGEST = 0.1
 
 
 def sensitivity_test(observations: StepObservations, noise_multiplier: float) -> HypothesisTest | None:
     """Test that no participating canary adds more than one clip norm.
 
-    Half of the error looks at the mean over all participations, half at the largest single one, so
-    that a clip missed by one canary or in one step is seen too. None where no canary participated.
+    A tenth of the error looks at the largest single one, so that a clip missed by one canary or in one
+    step is seen too; the rest looks at the mean over all. None where no canary participated.
     """
     from scipy.special import ndtr
 
@@ -34,7 +37,7 @@ def sensitivity_test(observations: StepObservations, noise_multiplier: float) ->
         "sensitivity",
         "no participating canary adds more than one clip norm",
         statistic=1 + excess,
-        p_value=2 * min(by_mean, by_largest),
+        p_value=min(by_mean / (1 - _SHARE_OF_LARGEST), by_largest / _SHARE_OF_LARGEST),
         effect=excess,
         effect_unit="clip norms above one, on average",
         detectable_effect=(_ONE_SIDED + _POWER) * noise_multiplier / math.sqrt(len(values)),
@@ -94,16 +97,7 @@ def dispersion_test(observations: StepObservations, rate: float) -> HypothesisTe
 def _dispersion(
     counts: np.ndarray[tuple[int], np.dtype[np.int64]], trials: int, rate: float
 ) -> tuple[float, float]:
-    """Compare the spread of counts around their claimed mean with the binomial variance.
-
-    The sum of squares is matched by a gamma law of its exact mean and variance.
-    """
-    from scipy.special import gammainc, gammaincc
-
-    variance = trials * rate * (1 - rate)
-    ratio = float(np.square(counts - trials * rate).sum()) / variance
-    # Var (x^2) of a standardised binomial is its kurtosis less one: 2 + (1 - 6 q (1 - q)) / variance.
-    shape = len(counts) / (2 + (1 - 6 * rate * (1 - rate)) / variance)
-    scaled = ratio * shape / len(counts)
-    tails = float(gammainc(shape, scaled)), float(gammaincc(shape, scaled))
+    """Compare the spread of counts around their claimed mean with the binomial variance, both ways."""
+    ratio = float(np.square(counts - trials * rate).sum()) / (trials * rate * (1 - rate))
+    tails = dispersion_tails(ratio, len(counts), trials, rate)
     return ratio / len(counts), min(1.0, 2 * min(tails))
