@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dpaudit.accounting import epsilon as epsilon
     from dpaudit.accounting import trade_off as trade_off
     from dpaudit.audit import audit_sampling as audit_sampling
+    from dpaudit.audit.live import watch as watch
     from dpaudit.audit_report import AuditReport as AuditReport
     from dpaudit.claim import PrivacyClaim as PrivacyClaim
     from dpaudit.errors import DpauditError as DpauditError
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from dpaudit.findings import HypothesisTest as HypothesisTest
     from dpaudit.findings import ObservedScheme as ObservedScheme
     from dpaudit.instrument import record as record
-    from dpaudit.instrument import watch as watch
     from dpaudit.interval import Basis as Basis
     from dpaudit.interval import EpsilonInterval as EpsilonInterval
     from dpaudit.sampling import check_sampling as check_sampling
@@ -60,12 +60,13 @@ if TYPE_CHECKING:
 _HOME = {
     "accounting": ("calibrate", "delta", "epsilon", "trade_off"),
     "audit": ("audit_sampling",),
+    "audit.live": ("watch",),
     "audit_report": ("AuditReport",),
     "claim": ("PrivacyClaim",),
     "errors": ("DpauditError",),
     "evidence": ("Evidence",),
     "findings": ("HypothesisTest", "ObservedScheme"),
-    "instrument": ("record", "watch"),
+    "instrument": ("record",),
     "interval": ("Basis", "EpsilonInterval"),
     "sampling": ("check_sampling",),
     "scheme": (

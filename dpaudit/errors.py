@@ -4,7 +4,8 @@
     ├── ClaimError          the claim (TOML, flags) is wrong or incomplete
     ├── TraceError          a sampling trace cannot be read or is malformed
     ├── TargetError         the loader or script to audit cannot be found or is ambiguous
-    └── UserCodeError       the audited code itself raised; carries its own traceback
+    ├── UserCodeError       the audited code itself raised; carries its own traceback
+    └── SamplingRefutedError    a loader that is tested as it runs is not what its claim says
 
 Pure functions raise ValueError with the offending value; everything here is caught by the
 command line and printed as one readable message.
@@ -54,6 +55,13 @@ class UserCodeError(DpauditError):
     def __init__(self, message: str, user_traceback: str, hint: str = "") -> None:
         super().__init__(message, hint)
         self.user_traceback = user_traceback
+
+
+class SamplingRefutedError(DpauditError):
+    """The batches of a loader under `dpaudit.watch(..., stop_on="refuted")` refute its claim.
+
+    Raised in the training loop in place of the batch that settled it.
+    """
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +11,15 @@ from dpaudit.errors import DpauditError
 from dpaudit.instrument.index_log import IndexLog, IntArray
 from dpaudit.trace import SamplingTrace
 
+if TYPE_CHECKING:
+    from dpaudit.instrument.sources import Source
+
 
 class Recorder:
     """Grows by one row for each delivered batch; an empty batch is a row."""
+
+    translated = False
+    """Whether the numbers kept are those of records already, not of rows of the data set."""
 
     def __init__(self) -> None:
         self._log = IndexLog()
@@ -36,6 +42,14 @@ class Recorder:
     def epochs(self) -> int:
         """Passes over the loader so far, over all runs."""
         return len(self._epochs)
+
+    def opened(self, source: Source, num_records: int | None) -> None:
+        """Learn what is read, before its first batch.
+
+        Args:
+          source: of the batches to come.
+          num_records: N as the user states it.
+        """
 
     def start_run(self) -> None:
         """Mark that the next batch is the first of a new run."""
@@ -112,7 +126,7 @@ class Recorder:
         wrong = np.flatnonzero((indices < 0) | (indices >= limit))
         if len(wrong) == 0:
             return
-        step = int(np.searchsorted(np.cumsum(self._log.sizes), wrong[0], side="right"))
+        step = int(np.searchsorted(np.cumsum(self.batch_sizes), wrong[0], side="right"))
         number = indices[wrong[0]]
         if number < 0:
             raise DpauditError(

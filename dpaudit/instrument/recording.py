@@ -64,6 +64,7 @@ def capture(
     labels: Sequence[Any] | npt.NDArray[Any] | None = None,
     batch_size: int | None = None,
     method: Method | None = None,
+    recorder: Recorder | None = None,
 ) -> Recording:
     """Iterate a loader, again and again as epochs do, and record the records of each batch.
 
@@ -87,6 +88,7 @@ def capture(
         takes the `labels` of a Target's module, if they fit.
       batch_size: cuts a stream of single record numbers (a bare Sampler) into batches.
       method: None chooses the exact method that costs least.
+      recorder: a new one, which takes the batches; None keeps them in memory.
 
     Raises:
       TargetError: not a loader, or one that cannot be read.
@@ -99,7 +101,7 @@ def capture(
         return from_trace(stored, labels)
     reseed = seed is not None or runs > 1
     first_seed = secrets.randbelow(2**31) if seed is None else seed
-    recorder = Recorder()
+    recorder = Recorder() if recorder is None else recorder
     # What the user's file prints must not mix with a report on stdout.
     talk = contextlib.redirect_stdout(sys.stderr) if isinstance(loader, Target) else contextlib.nullcontext()
     with talk, _naming_data_loaders(loader), restored() if reseed else contextlib.nullcontext():
@@ -108,6 +110,7 @@ def capture(
             with seeded(first_seed + run if reseed and not built else None):
                 opened = loader.loader if built else _open(loader, run)
                 source = open_source(opened, seed=first_seed + run, batch_size=batch_size, method=method)
+                recorder.opened(source, num_records)
                 wanted = steps or default_steps(source.facts, source.method)
                 _read_run(source, recorder, wanted, run, runs, progress)
     stated = num_records

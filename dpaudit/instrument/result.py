@@ -74,9 +74,10 @@ def finish(
         num_records = _count_fingerprints(distinct, known, recorder.epochs, len(indices), said)
     else:
         num_records = _count_records(indices, source, stated, said)
-    recorder.check_range(indices, num_records if source.rows is None else source.rows.rows)
-    if source.rows is not None:
-        indices = source.rows.of(indices)
+    rows = None if recorder.translated else source.rows
+    recorder.check_range(indices, num_records if rows is None else rows.rows)
+    if rows is not None:
+        indices = rows.of(indices)
     if by_appearance and labels is not None:
         raise DpauditError(_LABELS_OF_NO_RECORD)
     groups = None if labels is None else group_numbers(labels, num_records, source.rows)
@@ -99,7 +100,7 @@ def from_trace(trace: SamplingTrace, labels: Labels | None) -> Recording:
     if trace.draws == 0:
         raise DpauditError(f"none of the {trace.steps} batches of the trace holds a record")
     facts = LoaderFacts(loader="trace file", num_records=trace.num_records)
-    notes = (Method.TRACE.explanation, *_of_trace(trace, None))
+    notes = (Method.TRACE.explanation, *trace.remarks, *_of_trace(trace, None))
     return Recording(trace=trace, method=Method.TRACE, facts=facts, seed=None, notes=notes)
 
 

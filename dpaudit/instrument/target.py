@@ -18,6 +18,7 @@ from dpaudit.instrument.labels import usable_labels
 from dpaudit.instrument.resolve import find_loader, obtain, obtain_product
 from dpaudit.instrument.seeding import seeded
 from dpaudit.trace import SamplingTrace
+from dpaudit.trace_file import CHUNKS, HEADER
 
 _FILE = re.compile(r"(?P<file>.+\.py)(?::(?P<name>.+))?", re.DOTALL)
 _MODULE = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?::(?P<name>.+))?", re.DOTALL)
@@ -72,6 +73,8 @@ def load_target(spec: str, *, seed: int | None = None) -> Target:
     """
     if spec.endswith(".npz"):
         return Target(spec, Path(spec), "", SamplingTrace.load(_existing(spec)), None)
+    if (Path(spec) / HEADER).is_file():
+        return Target(spec, Path(spec) / CHUNKS, "", SamplingTrace.load(spec), None)
     with seeded(seed):
         module, file, name = _imported(spec)
         where = spec if name is None else spec.removesuffix(f":{name}")

@@ -17,8 +17,11 @@ from dpaudit.trace import SamplingTrace
 class Watch:
     """What a watched loader has delivered so far."""
 
-    def __init__(self, source: Source, num_records: int | None, labels: Labels | None) -> None:
-        self.recorder = Recorder()
+    def __init__(
+        self, source: Source, num_records: int | None, labels: Labels | None, recorder: Recorder | None
+    ) -> None:
+        self.recorder = Recorder() if recorder is None else recorder
+        self.recorder.opened(source, num_records)
         self._source = source
         self._num_records = num_records
         self._labels = labels
@@ -43,7 +46,12 @@ class Watch:
 
 
 def watch(
-    loader: Any, *, num_records: int | None = None, labels: Labels | None = None, method: Method | None = None
+    loader: Any,
+    *,
+    num_records: int | None = None,
+    labels: Labels | None = None,
+    method: Method | None = None,
+    recorder: Recorder | None = None,
 ) -> Any:
     """Wrap a loader so that iterating it leaves a trace.
 
@@ -56,6 +64,7 @@ def watch(
       num_records: N; None takes it from the data set.
       labels: of each row of the data set, shape (rows,).
       method: CARRIED, NEXT_INDEX or FINGERPRINT; None chooses.
+      recorder: what takes the batches; None keeps them in memory.
 
     Returns:
       The wrapper, with `.trace()` (SamplingTrace so far) and `.recording()` (with method and notes).
@@ -71,11 +80,10 @@ def watch(
         from dpaudit.instrument.torch_source import watch_torch_loader
 
         source, attach = watch_torch_loader(loader, method)
-        of_loader = Watch(source, num_records, labels)
+        of_loader = Watch(source, num_records, labels, recorder)
         return attach(of_loader.recorder, trace=of_loader.trace, recording=of_loader.recording)
-    return WatchedStream(
-        loader, Watch(open_source(loader, seed=0, method=method or Method.STREAM), num_records, labels)
-    )
+    source = open_source(loader, seed=0, method=method or Method.STREAM)
+    return WatchedStream(loader, Watch(source, num_records, labels, recorder))
 
 
 class WatchedStream:

@@ -22,6 +22,7 @@ from torch.utils.data import (
 )
 
 import dpaudit
+from dpaudit.audit import live
 from dpaudit.errors import DpauditError, TargetError, UserCodeError
 from dpaudit.instrument import LoaderFacts, Method, capture, load_target, record, watch
 from dpaudit.instrument.step_count import default_steps
@@ -34,7 +35,7 @@ def rows(trace: SamplingTrace) -> list[list[int]]:
 
 def test_public_names() -> None:
     assert dpaudit.record is record
-    assert dpaudit.watch is watch
+    assert dpaudit.watch is live.watch
 
 
 @pytest.mark.parametrize(
