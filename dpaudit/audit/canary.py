@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,11 @@ import numpy as np
 from dpaudit.audit.canary_black_box import final_loss_scores
 from dpaudit.audit.canary_bounds import Attack, Subject, attack_bounds
 from dpaudit.audit.canary_file import CanaryFile
+from dpaudit.audit.canary_plan import plan_of
 from dpaudit.audit.canary_power import alternatives
 from dpaudit.audit.canary_report import canary_report
 from dpaudit.audit.canary_runs import Progress, forget, run_all
+from dpaudit.audit.canary_setting import describe_runs, remark_on
 from dpaudit.audit.canary_summary import mechanism_rows, summarise_scores
 from dpaudit.audit.canary_tests import Releases, costs_privacy, mechanism_tests, releases_of
 from dpaudit.audit.sampling import Subject as SamplingSubject
@@ -29,8 +30,7 @@ from dpaudit.canary.likelihood_ratio import log_likelihood_ratios
 from dpaudit.canary.per_step import claimed_step
 from dpaudit.canary_findings import CanaryEvidence, ScoreSummary
 from dpaudit.claim import PrivacyClaim
-from dpaudit.errors import ClaimError
-from dpaudit.provenance import collect, sha256
+from dpaudit.provenance import collect
 from dpaudit.scores import CanaryScores
 from dpaudit.trace import SamplingTrace
 
@@ -42,8 +42,6 @@ _SAMPLER, _TESTS, _BOUNDS = 0.2, 0.4, 0.4
 _WHITE_BOX = ("area_under_curve", "run_level_student", "run_level_betting", "one_run", "one_run_f_dp")
 _ONE_RUN = ("one_run", "one_run_f_dp")
 _BLACK_BOX = ("area_under_curve",)
-# Seeds are numbers that a file can hold and a person can copy.
-_SEED_BITS = 32
 
 
 def audit_canaries(
@@ -89,53 +87,6 @@ def audit_canaries(
     if directory is not None:
         forget(plan, settings.runs, directory)
     return canary_report(sampling, claim, evidence)
-
-
-def plan_of(file: CanaryFile, claim: PrivacyClaim) -> RunPlan:
-    """Give the plan of a file's runs; a seed that is not set is drawn.
-
-    Raises:
-      ClaimError: a value is out of range.
-    """
-    from dpaudit.dpsgd.canaries import RunPlan
-
-    settings = file.settings
-    kinds = tuple(one for one in settings.designs if one not in ("register", "parameters"))
-    own = [target.partition(":")[0] for target in (settings.train, settings.model) if ".py" in target]
-    step = claimed_step(claim)
-    steps = settings.steps or claim.total_steps
-    if steps is None:
-        raise ClaimError("neither the claim nor [canary] says how many steps", "Add steps.")
-    try:
-        return RunPlan(
-            model=settings.model,
-            data=settings.data,
-            scheme=settings.scheme
-            if settings.sampler != "poisson"
-            else {"name": "poisson", "rate": step.rate},
-            rate=step.rate,
-            noise_multiplier=_given(settings.noise_multiplier, step.noise_multiplier),
-            clip_norm=claim.clip_norm or 1.0,
-            steps=steps,
-            learning_rate=settings.learning_rate,
-            optimizer=settings.optimizer,  # type: ignore[arg-type]  # checked by CanarySettings
-            read=settings.read,  # type: ignore[arg-type]
-            registers=settings.canaries if "register" in settings.designs else 0,
-            per_tensor=settings.per_tensor if "parameters" in settings.designs else 0,
-            inputs=settings.inputs if kinds else 0,
-            input_kinds=kinds,  # type: ignore[arg-type]
-            fault=settings.fault or None,  # type: ignore[arg-type]
-            train=settings.train,
-            records=settings.records or ("silent" if settings.train else "real"),  # type: ignore[arg-type]
-            seed=secrets.randbits(_SEED_BITS) if settings.seed is None else settings.seed,
-            sources={name: sha256(Path(name)) for name in own if Path(name).is_file()},
-        )
-    except ValueError as error:
-        raise ClaimError(str(error)) from error
-
-
-def _given(value: float | None, default: float) -> float:
-    return default if value is None else value
 
 
 def _complete(claim: PrivacyClaim) -> PrivacyClaim:
@@ -238,8 +189,8 @@ def _weigh(
             tuple(str(name).removeprefix("model.") for name in runs[0].tensors),
             asked.noise_multiplier or math.nan,
         ),
-        setting=_setting(runs, plan, black_box),
-        notes=(*notes, *_notes(runs, plan)),
+        setting=describe_runs(runs, plan, black_box),
+        notes=(*notes, *remark_on(runs, plan)),
     )
 
 
@@ -286,58 +237,3 @@ def _summaries(
     if black_box is not None:
         found.append(summarise_scores(black_box, claim, delta=delta, threat_model="black_box"))
     return tuple(one for one in found if one is not None)
-
-
-@dataclass(frozen=True, slots=True)
-class _Counts:
-    canaries: int
-    included: int
-
-
-def _setting(
-    runs: Sequence[RecordedRun], plan: RunPlan, black_box: CanaryScores | None
-) -> tuple[tuple[str, str], ...]:
-    first = runs[0]
-    tossed = _Counts(int(first.tossed.sum()), int(first.included.sum()))
-    accuracy = float(np.mean([run.accuracy for run in runs]))
-    rows = [
-        ("Training", plan.train or "reference DP-SGD"),
-        ("Model", plan.model if not plan.train else "of the training's own"),
-        ("Data", plan.data),
-        ("Records", f"{first.num_records:,}, canaries included"),
-        ("Sampler that ran", str(plan.scheme["name"]).replace("_", " ")),
-        ("Optimizer", "of the training's own" if plan.train else plan.optimizer),
-        ("Read from", "parameters" if plan.read == "parameters" else "released gradients"),
-        ("Runs", f"{len(runs)} of {plan.steps} steps"),
-        ("Gradient canaries", f"{tossed.canaries:,} a run, {tossed.included:,} included in the first"),
-        ("Input canaries", f"{len(first.input_score):,} a run"),
-        ("Seed", str(plan.seed)),
-        ("Seconds of training", f"{sum(run.seconds for run in runs):.1f}"),
-    ]
-    if black_box is not None:
-        rows.append(("Small models", f"{black_box.runs:,}, one canary each"))
-    if math.isfinite(accuracy):
-        rows.append(("Accuracy on the training records", f"{accuracy:.3f}"))
-    if plan.fault:
-        rows.append(("Fault switched on", plan.fault.replace("_", " ")))
-    return tuple(rows)
-
-
-def _notes(runs: Sequence[RecordedRun], plan: RunPlan) -> tuple[str, ...]:
-    notes = []
-    unwatched = [str(name).removeprefix("model.") for name in runs[0].unwatched]
-    if unwatched:
-        notes.append(f"No noise was watched in: {', '.join(unwatched)}. A fault there would not be seen.")
-    blind = [
-        str(name).removeprefix("model.")
-        for index, name in enumerate(runs[0].tensors)
-        if (runs[0].tensor == index).any() and not runs[0].tossed[runs[0].tensor == index].any()
-    ]
-    if blind:
-        notes.append(f"No canary reaches {', '.join(blind)}; only the noise there was watched.")
-    if plan.records == "silent":
-        notes.append(
-            "Ordinary records were given no gradient, so that every tensor shows noise and canaries alone; how "
-            "the engine treats ordinary gradients was not looked at."
-        )
-    return tuple(notes)

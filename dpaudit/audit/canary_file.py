@@ -102,14 +102,19 @@ def _interpret(path: Path, content: Mapping[str, Any]) -> CanaryFile:
         )
     table = dict(subtable(content, "canary"))
     refuse_unknown(table, [one.name for one in fields(CanarySettings)], "[canary]")
-    settings = CanarySettings(**{name: tuple(v) if isinstance(v, list) else v for name, v in table.items()})
-    places = {name: _resolve(getattr(settings, name), path.parent) for name in ("model", "data", "train")}
+    given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in table.items()}
+    settings = CanarySettings(**given)
     return CanaryFile(
         path=path,
         title=str(content.get("title", "")),
         expected=expected,
         claim=PrivacyClaim.from_table(subtable(content, "claim")),
-        settings=replace(settings, **places),
+        settings=replace(
+            settings,
+            model=_resolve(settings.model, path.parent),
+            data=_resolve(settings.data, path.parent),
+            train=_resolve(settings.train, path.parent),
+        ),
     )
 
 

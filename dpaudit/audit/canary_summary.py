@@ -6,6 +6,7 @@ import numpy as np
 
 from dpaudit.canary import roc_curve
 from dpaudit.canary.family import claimed_leakage, family_of
+from dpaudit.canary.loss_pair import Floats
 from dpaudit.canary.observations import StepObservations
 from dpaudit.canary_findings import MechanismRow, ScoreSummary, ThreatModel
 from dpaudit.claim import PrivacyClaim
@@ -44,8 +45,8 @@ def summarise_scores(
     )
 
 
-def _counts(values: np.ndarray[tuple[int], np.dtype[np.float64]], edges: object) -> tuple[int, ...]:
-    return tuple(int(count) for count in np.histogram(values, bins=edges)[0])  # type: ignore[call-overload]
+def _counts(values: Floats, edges: Floats) -> tuple[int, ...]:
+    return tuple(int(count) for count in np.histogram(values, bins=edges)[0])
 
 
 def _claimed_curve(claim: PrivacyClaim, delta: float) -> tuple[tuple[float, float], ...]:
@@ -80,8 +81,8 @@ def mechanism_rows(
 
 def _row(
     name: str,
-    noise: np.ndarray[tuple[int], np.dtype[np.float64]],
-    signal: np.ndarray[tuple[int], np.dtype[np.float64]],
+    noise: Floats,
+    signal: Floats,
     noise_multiplier: float,
 ) -> MechanismRow:
     from scipy.special import gammaincinv

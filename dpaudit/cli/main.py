@@ -22,6 +22,7 @@ INTERNAL_ERROR = 70
 INTERRUPTED = 130
 
 _COMMANDS = {
+    "canary-run": "Train with canaries, and bound epsilon from below.",
     "check": "Audit every claim file found; what CI calls.",
     "epsilon": "The epsilon of every sampling scheme, bracketed.",
     "explain": "What a rule tests, what it misses, how to fix it.",
@@ -42,7 +43,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"dpaudit.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"dpaudit.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
