@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from dpaudit.cli.progress import AuditBars
 from dpaudit.cli.summary import FORMATS, render
 from dpaudit.config import Config, read_config
 from dpaudit.errors import DpauditError
+from dpaudit.gate import applied_waivers
+from dpaudit.policy import AppliedWaiver
 
 _CONFIGURATION = ("pyproject.toml", "dpaudit.toml")
 
@@ -143,7 +145,8 @@ class _Work:
         if self._cache is not None and result.inputs is not None:
             self._cache.keep(claim, result.report, result.inputs)
         if self._reports is not None:
-            _write(self._reports / claim.stem, result.report, self._pdf)
+            waivers = applied_waivers(claim.stem, result.report, self._settings, today=date.today())
+            _write(self._reports / claim.stem, result.report, waivers, pdf=self._pdf)
 
 
 def _claim_files(paths: Iterable[Path]) -> list[Path]:
@@ -174,12 +177,12 @@ def _make_directory(path: Path | None) -> None:
         raise DpauditError(f"cannot write to {path}: permission denied")
 
 
-def _write(stem: Path, report: AuditReport, pdf: bool) -> None:
+def _write(stem: Path, report: AuditReport, waivers: Sequence[AppliedWaiver], *, pdf: bool) -> None:
     from dpaudit.report.html import to_html
 
     write_whole(stem.with_name(f"{stem.name}.json"), dump_json(report.to_json()))
-    write_whole(stem.with_name(f"{stem.name}.html"), to_html(report))
+    write_whole(stem.with_name(f"{stem.name}.html"), to_html(report, waivers))
     if pdf:
         from dpaudit.report.pdf import to_pdf
 
-        write_whole(stem.with_name(f"{stem.name}.pdf"), to_pdf(report))
+        write_whole(stem.with_name(f"{stem.name}.pdf"), to_pdf(report, waivers))
