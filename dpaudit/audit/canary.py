@@ -39,8 +39,11 @@ if TYPE_CHECKING:
 
 # Shares of the error: the sampler's tests, the mechanism's tests, the deciding bounds.
 _SAMPLER, _TESTS, _BOUNDS = 0.2, 0.4, 0.4
-_WHITE_BOX = ("area_under_curve", "run_level_student", "run_level_betting", "one_run", "one_run_f_dp")
-_ONE_RUN = ("one_run", "one_run_f_dp")
+_WHITE_BOX = ("area_under_curve", "run_level_student", "run_level_betting", "one_run_f_dp")
+_INPUTS = ("run_level_student", "run_level_betting", "one_run_f_dp")
+_ONE_RUN = ("one_run_f_dp",)
+# From so many runs on the exact interval over runs is worth its share of the error.
+_BETTING = 40
 _BLACK_BOX = ("area_under_curve",)
 
 
@@ -98,7 +101,7 @@ def _fingerprint(plan: RunPlan, file: CanaryFile, shares: tuple[float, ...]) -> 
     content = {
         "plan": plan.fingerprint(0),
         "claim": file.claim.to_json(),
-        "estimators": [_WHITE_BOX, _ONE_RUN, _BLACK_BOX],
+        "estimators": [_WHITE_BOX, _INPUTS, _ONE_RUN, _BLACK_BOX],
         "choices": asdict(AuditPlan()),
         "shares": shares,
         "runs": [file.settings.runs, file.settings.black_box],
@@ -213,9 +216,7 @@ def _attacks(
             run=np.repeat(np.arange(len(runs)), [len(run.input_score) for run in runs]),
             attack="fall of the loss of unusual records",
         )
-        found.append(
-            Attack(scores=inputs, threat_model="black_box", estimators=_of_runs(_WHITE_BOX[:3], len(runs)))
-        )
+        found.append(Attack(scores=inputs, threat_model="black_box", estimators=_of_runs(_INPUTS, len(runs))))
     if black_box is not None:
         found.append(
             Attack(scores=black_box, threat_model="black_box", estimators=_BLACK_BOX, independent=True)
@@ -227,7 +228,8 @@ def _of_runs(names: tuple[str, ...], runs: int) -> tuple[str, ...]:
     """Choose estimators: of one run, or of many."""
     if runs == 1:
         return tuple(name for name in names if not name.startswith("run_level"))
-    return tuple(name for name in names if name not in _ONE_RUN)
+    loose = () if runs >= _BETTING else ("run_level_betting",)
+    return tuple(name for name in names if name not in (*_ONE_RUN, *loose))
 
 
 def _summaries(

@@ -36,8 +36,22 @@ def _sampler(path: Path) -> PlannedAudit:
     )
 
 
+def _canary(path: Path) -> PlannedAudit:
+    from dpaudit.audit.canary_file import read_canary_file
+
+    file = read_canary_file(path)
+
+    def run(command: Sequence[str], tell: Progress | None) -> AuditReport:
+        from dpaudit.audit.canary import audit_canaries
+
+        return audit_canaries(file, command=command, progress=tell)
+
+    return PlannedAudit(file.title, file.expected, run)
+
+
 KINDS: Mapping[str, Callable[[Path], PlannedAudit]] = {
     "sampler": _sampler,
+    "canary": _canary,
 }
 """Readers by kind; each imports what is heavy only in `run`. The first is the default."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dpaudit.audit.canary_rules import CANARY_RULES
 from dpaudit.sampling.rules import RULES as SAMPLING_RULES
 from dpaudit.sampling.rules import Rule
 
@@ -144,7 +145,9 @@ _VERDICT_RULES = (
     ),
 )
 
-RULES: dict[str, Rule] = {rule.id: rule for rule in (*_VERDICT_RULES, *SAMPLING_RULES.values())}
+RULES: dict[str, Rule] = {
+    rule.id: rule for rule in (*_VERDICT_RULES, *CANARY_RULES, *SAMPLING_RULES.values())
+}
 """By id; an id never changes its meaning."""
 
 
