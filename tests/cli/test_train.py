@@ -1,0 +1,319 @@
+"""`dpaudit train`: from a training file to a model, a claim, and a trace that the other commands accept."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dpaudit.claim_file import read_claim_file
+from dpaudit.cli.main import run
+from dpaudit.dpsgd.checkpoint import load_state
+from dpaudit.trace import SamplingTrace
+
+ROOT = Path(__file__).parents[2]
+DATA = """
+import os, signal, torch
+from torch.utils.data import Dataset
+
+generator = torch.Generator().manual_seed(0)
+inputs = torch.randn(400, 3, generator=generator)
+targets = (inputs.sum(1) > 0).long()
+
+def tensors():
+    return inputs, targets, inputs[:50], targets[:50]
+
+class Signals(Dataset):
+    "Sends a signal to its own process when it is asked for the n-th time."
+    def __init__(self):
+        self.asked, self.number = 0, int(os.environ.get("SIGNAL", "0"))
+        self.at = int(os.environ.get("SIGNAL_AT", "-1"))
+    def __len__(self):
+        return 400
+    def __getitem__(self, number):
+        self.asked += 1
+        if self.asked == self.at:
+            os.kill(os.getpid(), self.number)
+        return inputs[number], targets[number]
+"""
+MODEL = """
+from torch import nn
+
+def build(width=4):
+    return nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Dropout(0.1), nn.Linear(width, 2))
+
+def broken():
+    return nn.Sequential(nn.Linear(7, 2))
+"""
+CONFIG = """
+title = "Two classes"
+[model]
+file = "model.py:build(width=5)"
+[data]
+file = "data.py:{data}"
+[training]
+scheme = {scheme}
+steps = 150
+delta = 1e-5
+noise_multiplier = 1.0
+clip_norm = 1.0
+learning_rate = 0.5
+seed = 0
+{more}
+"""
+POISSON = '{ name = "poisson", rate = 0.05 }'
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    (tmp_path / "data.py").write_text(DATA)
+    (tmp_path / "model.py").write_text(MODEL)
+    monkeypatch.chdir(tmp_path)
+
+    def write(scheme=POISSON, more="", data="tensors", old="", new="", name="train.toml"):
+        text = CONFIG.format(scheme=scheme, more=more, data=data)
+        assert old in text
+        Path(name).write_text(text.replace(old, new) if old else text)
+        return name
+
+    return write
+
+
+def weights(path):
+    return torch.cat([value.flatten() for value in torch.load(path, weights_only=True).values()])
+
+
+# what comes out
+
+
+def test_the_demo_trains_without_a_file(tmp_path, monkeypatch, capsys) -> None:
+    pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", "--steps", "30"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Digits by DP-SGD\n\nEpsilon ")
+    assert "Poisson, rate 0.178 of 1,438 records" in text
+    assert "30 of 30: all steps taken" in text
+    assert "test accuracy" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_has_the_claim_and_nothing_that_is_not_private(workplace, capsys) -> None:
+    assert run(["train", workplace(), "--format", "json", "--steps", "20"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["kind"] == "training"
+    assert record["claim"]["epsilon"] == record["epsilon"]["upper"]
+    assert record["claim"]["scheme"] == {"name": "poisson", "rate": 0.05}
+    assert record["claim"]["steps"] == record["steps"] == 20
+    assert record["test_records"] == 50
+    assert "loss" not in record
+    assert "refused" not in record
+    assert record["provenance"]["seed"] == 0
+    assert load_state("train.checkpoint.pt")["epsilon"][1] == record["epsilon"]["upper"]
+
+
+def test_explain_shows_routes_and_trains_nothing(workplace, capsys) -> None:
+    assert run(["train", workplace(), "--explain"]) == 0
+    text = capsys.readouterr().out
+    assert "0.weight" in text
+    assert "gram" in text
+    assert not Path("train.checkpoint.pt").exists()
+
+
+def test_explain_where_there_is_no_choice(workplace, capsys) -> None:
+    assert run(["train", workplace(more='clipping = "per_sample"'), "--explain"]) == 0
+    assert "No layer has a choice" in capsys.readouterr().out
+
+
+def test_target_epsilon_is_met_and_never_exceeded(workplace, capsys) -> None:
+    assert run(["train", workplace(), "--target-epsilon", "2", "--format", "json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert 1.98 < record["epsilon"]["upper"] <= 2.0
+    assert record["stopped_by"] == "all steps taken"
+    name = workplace(more="target_epsilon = 1.5", name="stops.toml")
+    assert run(["train", name, "--format", "json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["stopped_by"] == "target epsilon"
+    assert record["steps"] < 150
+    assert 1.4 < record["epsilon"]["upper"] <= 1.5
+    assert record["claim"]["noise_multiplier"] == 1.0
+
+
+def test_without_a_seed_no_two_trainings_are_alike(workplace, capsys) -> None:
+    name = workplace(old="seed = 0", new="")
+    for place in "ab":
+        arguments = ["train", name, "--checkpoint", f"{place}.ckpt", "--model-out", f"{place}.pt"]
+        assert run([*arguments, "--steps", "3"]) == 0
+    assert not torch.equal(weights("a.pt"), weights("b.pt"))
+    assert "Seeded" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "more",
+    ['clipping = "per_sample"\nclip_function = "automatic"\noptimizer = "adam"', 'groups = "per_layer"',
+     'dtype = "float64"\nsecure_noise = true', 'autocast = "bfloat16"\nnoise_ahead = true',
+     "momentum = 0.5\nweight_decay = 0.1\nphysical_batch_size = 7\nfixed_shape = true",
+     "noise_multiplier = 0.0\nfor_audit = true"],
+)  # fmt: skip
+def test_every_setting_trains(workplace, capsys, more) -> None:
+    old = "noise_multiplier = 1.0\n" if "noise_multiplier" in more else ""
+    assert run(["train", workplace(more=more, old=old), "--steps", "4", "--format", "json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["epsilon"]["upper"] == "inf" if old else record["epsilon"]["upper"] < 10
+
+
+# its batches, before the sampling audit
+
+RIGHT = {
+    "plain": (POISSON, ""),
+    "micro-batches": (POISSON, "physical_batch_size = 8"),
+    "masked fixed shapes": (POISSON, "physical_batch_size = 8\nfixed_shape = true"),
+    "truncated": ('{ name = "truncated_poisson", rate = 0.05, max_batch_size = 22 }', ""),
+    "balls in bins": ('{ name = "balls_in_bins", bins = 20 }', "physical_batch_size = 8"),
+    "shuffle": ('{ name = "shuffle", batch_size = 20 }', "for_audit = true"),
+    "fixed size": ('{ name = "fixed_size", batch_size = 20 }', "for_audit = true"),
+    "sequential": ('{ name = "sequential", batch_size = 20 }', "for_audit = true"),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_the_claim_that_is_written_passes_the_audit_of_the_batches(workplace, capsys, name) -> None:
+    scheme, more = RIGHT[name]
+    arguments = ["train", workplace(scheme, more), "--record-trace", "t.npz", "--claim-out", "claim.toml"]
+    assert run(arguments) == 0
+    text = capsys.readouterr().out
+    assert ("for an audit only" in text) == ("for_audit" in more)
+    assert SamplingTrace.load("t.npz").steps == 150
+    assert run(["sampler", "--claim", "claim.toml", "-o", "audit.json", "--format", "json"]) == 0
+    record = json.loads(Path("audit.json").read_text())
+    assert record["verdict"]["outcome"] == "consistent"
+    assert record["claim"]["scheme"]["name"] == json.loads(json.dumps(read_scheme(scheme)))
+    assert run(["gate", "audit.json"]) == 0
+
+
+def read_scheme(text):
+    import tomllib
+
+    return tomllib.loads(f"scheme = {text}")["scheme"]["name"]
+
+
+@pytest.mark.parametrize("name", ["truncated", "balls in bins", "shuffle", "fixed size", "sequential"])
+def test_other_batches_fail_a_poisson_claim(workplace, name) -> None:
+    scheme, more = RIGHT[name]
+    arguments = ["train", workplace(scheme, more), "--record-trace", "t.npz", "--claim-out", "claim.toml"]
+    assert run(arguments) == 0
+    claim = read_claim_file(Path("claim.toml")).claim
+    flags = ["--sampling-rate", "0.05", "--delta", "1e-5", "--noise-multiplier", "1", "--claimed-steps", "150"]
+    assert run(["sampler", "t.npz", *flags, "--num-records", str(claim.num_records)]) == 1
+
+
+def test_audit_only_schemes_get_the_epsilon_they_deserve(workplace, capsys) -> None:
+    epsilons = {}
+    for name in ("plain", "shuffle"):
+        scheme, more = RIGHT[name]
+        path = workplace(scheme, more, name=f"{name}.toml")
+        assert run(["train", path, "--steps", "40", "--format", "json"]) == 0
+        epsilons[name] = json.loads(capsys.readouterr().out)["epsilon"]
+    assert epsilons["shuffle"]["scheme"] == "shuffle"
+    assert epsilons["shuffle"]["lower"] > epsilons["plain"]["upper"]
+
+
+# interrupted, killed, resumed
+
+
+@pytest.mark.parametrize("more", ["", 'clipping = "per_sample"\noptimizer = "adam"'])
+def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(workplace, capsys, monkeypatch, more) -> None:
+    name = workplace(more=more, data="Signals()")
+    assert run(["train", name, "--checkpoint", "whole.ckpt", "--model-out", "whole.pt"]) == 0
+    monkeypatch.setenv("SIGNAL", str(int(signal.SIGINT)))
+    monkeypatch.setenv("SIGNAL_AT", "700")
+    before = signal.getsignal(signal.SIGINT)
+    arguments = ["train", name, "--record-trace", "t.npz"]
+    assert run([*arguments, "--model-out", "half.pt"]) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not Path("half.pt").exists()
+    assert 0 < load_state("train.checkpoint.pt")["steps"] < 150
+    monkeypatch.delenv("SIGNAL_AT")
+    assert run(arguments) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert run([*arguments, "--resume", "--model-out", "resumed.pt"]) == 0
+    assert torch.equal(weights("resumed.pt"), weights("whole.pt"))
+    assert SamplingTrace.load("t.npz").steps == 150
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGKILL")
+def test_a_kill_costs_the_steps_since_the_last_checkpoint_and_nothing_else(workplace) -> None:
+    name = workplace(more="checkpoint_every = 7", data="Signals()")
+    assert run(["train", name, "--checkpoint", "whole.ckpt", "--model-out", "whole.pt"]) == 0
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SIGNAL": str(int(signal.SIGKILL))}
+    command = [sys.executable, "-m", "dpaudit", "train", name, "--quiet"]
+    killed = subprocess.run(command, env=environment | {"SIGNAL_AT": "800"}, check=False).returncode
+    assert killed == -signal.SIGKILL
+    steps = load_state("train.checkpoint.pt")["steps"]
+    assert 0 < steps < 150
+    assert steps % 7 == 0
+    assert run(["train", name, "--resume", "--model-out", "resumed.pt"]) == 0
+    assert torch.equal(weights("resumed.pt"), weights("whole.pt"))
+
+
+def test_a_checkpoint_of_another_mechanism_is_refused(workplace, capsys) -> None:
+    assert run(["train", workplace(), "--steps", "5"]) == 0
+    assert run(["train", workplace(old="noise_multiplier = 1.0", new="noise_multiplier = 2.0"), "--resume"]) == 2
+    assert "noise_multiplier 1.0, not 2.0" in capsys.readouterr().err
+    assert run(["train", workplace('{ name = "poisson", rate = 0.1 }'), "--resume"]) == 2
+    assert "Poisson(rate=0.05)" in capsys.readouterr().err
+    assert run(["train", workplace(), "--resume", "--checkpoint", "absent.pt"]) == 2
+    assert "no such checkpoint" in capsys.readouterr().err
+    assert run(["train", "--resume"]) == 2
+    assert "no checkpoint to resume" in capsys.readouterr().err
+
+
+# what a user can get wrong
+
+WRONG = {
+    "missing file": ({}, ["absent.toml"], "absent.toml"),
+    "unknown key": ({"old": "steps", "new": "stepps"}, [], "Did you mean 'steps'"),
+    "unknown scheme": ({"scheme": '{ name = "poison", rate = 0.1 }'}, [], "poison"),
+    "no sampler": ({"scheme": '{ name = "cyclic_poisson", rate = 0.1, period = 2 }'}, [], "no sampler"),
+    "audit only": ({"scheme": '{ name = "shuffle", batch_size = 20 }'}, [], "for_audit = true"),
+    "no noise": ({"old": "multiplier = 1.0", "new": "multiplier = 0.0"}, [], "gives no privacy"),
+    "N is secret": ({"more": 'adjacency = "add_or_remove_one"'}, [], "expected_batch_size"),
+    "bad clipping": ({"more": 'clipping = "fast"'}, [], "bk_mix_opt"),
+    "no data": ({"data": "absent"}, [], "absent"),
+    "wrong data": ({"data": "os"}, [], "map-style Dataset"),
+    "no model": ({"old": "build(width=5)", "new": "nn"}, [], "torch.nn.Module"),
+    "model that does not fit": ({"old": "build(width=5)", "new": "broken"}, [], "mat1 and mat2"),
+    "packaged model": ({"old": 'file = "model.py:build(width=5)"', "new": 'name = "mlp"'}, [], "classes"),
+    "unknown device": ({"more": 'device = "tpu9"'}, [], "tpu9"),
+    "parameters that explode": ({"old": "rate = 0.5", "new": "rate = 1e38"}, [], "not finite"),
+    "target": ({}, ["--target-epsilon", "-1"], "above 0"),
+    "nowhere to write": ({}, ["--model-out", "absent/m.pt"], "absent"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_mistakes_are_named(workplace, capsys, name) -> None:
+    options, arguments, words = WRONG[name]
+    path = workplace(**options)
+    arguments = arguments if name == "missing file" else [path, *arguments]
+    assert run(["train", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_add_or_remove_one_with_public_numbers(workplace, capsys) -> None:
+    name = workplace(more='adjacency = "add_or_remove_one"\nexpected_batch_size = 20')
+    assert run(["train", name, "--steps", "3", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["epsilon"]["adjacency"] == "add_or_remove_one"
+
+
+def test_a_packaged_model_on_data_from_a_file(workplace) -> None:
+    model = 'file = "model.py:build(width=5)"'
+    name = workplace(old=model, new='name = "transformer"\nclasses = 2\nwidth = 4')
+    assert run(["train", name, "--steps", "3"]) == 0
