@@ -10,6 +10,7 @@ from dpaudit.claim import PrivacyClaim
 from dpaudit.evidence import Evidence
 from dpaudit.findings import (
     Alternative,
+    EpsilonSeries,
     HypothesisTest,
     ObservedScheme,
     RateEstimate,
@@ -65,23 +66,42 @@ def _canary_evidence() -> CanaryEvidence:
         canaries=1000,
         runs=10,
     )
+    alone = replace(
+        bound,
+        interval=replace(bound.interval, lower=1.2, method="clopper_pearson", reference="arXiv:2006.07709"),
+        validity="iid",
+        threat_model="black_box",
+        attack="loss of the final model",
+        runs=1,
+    )
+    updates = ScoreSummary(
+        attack="likelihood ratio of the released updates",
+        threat_model="white_box",
+        bin_edges=(-4.0, -2.0, 0.0, 2.0, 4.0),
+        included=(40, 160, 210, 90),
+        excluded=(120, 240, 110, 30),
+        roc=((0.0, 0.0), (0.06, 0.18), (0.28, 0.6), (0.76, 0.92), (1.0, 1.0)),
+        claimed_curve=((0.0, 0.0), (0.1, 0.2), (0.5, 0.65), (1.0, 1.0)),
+        area=0.69,
+    )
+    losses = replace(
+        updates,
+        attack=alone.attack,
+        threat_model="black_box",
+        roc=((0.0, 0.0), (0.5, 0.55), (1.0, 1.0)),
+        claimed_curve=(),
+        area=0.525,
+    )
     return CanaryEvidence(
-        bounds=(bound, replace(bound, interval=replace(bound.interval, confidence=0.9995), decides=True)),
+        bounds=(
+            bound,
+            replace(bound, interval=replace(bound.interval, confidence=0.9995), decides=True),
+            alone,
+        ),
         tests=(test,),
         contradicts_claim=True,
         alternatives=(Alternative(name="noise 10 % too small", power=1.0, steps_needed=0, of_interest=True),),
-        scores=(
-            ScoreSummary(
-                attack="likelihood ratio of the released updates",
-                threat_model="white_box",
-                bin_edges=(-4.0, -2.0, 0.0, 2.0, 4.0),
-                included=(40, 160, 210, 90),
-                excluded=(120, 240, 110, 30),
-                roc=((0.0, 0.0), (0.06, 0.18), (0.28, 0.6), (0.76, 0.92), (1.0, 1.0)),
-                claimed_curve=((0.0, 0.0), (0.1, 0.2), (0.5, 0.65), (1.0, 1.0)),
-                area=0.69,
-            ),
-        ),
+        scores=(updates, losses),
         mechanism=(
             MechanismRow(
                 tensor="0.weight",
@@ -161,7 +181,13 @@ def sample_report() -> AuditReport:
         fields=_fields(),
         advice=("Draw Poisson batches.", "Or raise the noise multiplier to 3.1."),
         summary=TraceSummary(
-            batch_sizes=((50, 400),), batch_size_bin=1, inclusions=((20, 1000),), inclusion_bin=1
+            batch_sizes=((50, 400),),
+            batch_size_bin=1,
+            inclusions=((20, 1000),),
+            inclusion_bin=1,
+            overlaps=tuple((lag, 50.0 * lag, 1000.0 - lag) for lag in range(1, 41)),
+            epoch=20,
+            places=((0.9, 1.1), (1.1, 0.9)),
         ),
         provenance=Provenance(
             dpaudit="0.1.0",
@@ -176,4 +202,42 @@ def sample_report() -> AuditReport:
             input_sha256={"a b.py": "f" * 64},
         ),
         notes=("400 steps were watched.",),
+        curves=_curves(),
+    )
+
+
+def canary_report() -> AuditReport:
+    """Build the same claim's report where only canaries looked at it, and nothing spoke against it."""
+    report, canary = sample_report(), _canary_evidence()
+    weak = tuple(replace(bound, interval=replace(bound.interval, lower=0.8)) for bound in canary.bounds)
+    fine = tuple(replace(test, p_value=0.4, adjusted_p_value=1.0, rejected=False) for test in canary.tests)
+    evidence = Evidence(
+        claimed=report.evidence.claimed,
+        canary=replace(canary, bounds=weak, tests=fine, contradicts_claim=False),
+    )
+    return replace(
+        report,
+        kind="canary",
+        title="Digits, trained with canaries",
+        target="audits/canaries.toml",
+        evidence=evidence,
+        verdict=decide(report.claim, evidence),
+        advice=(),
+        summary=None,
+        curves=report.curves[:1],
+    )
+
+
+def _curves() -> tuple[EpsilonSeries, ...]:
+    claimed = EpsilonSeries(
+        role="claimed", scheme="poisson", axis="delta", at=(1e-6, 1e-5), lower=(2.3, 1.98), upper=(2.4, 1.99)
+    )
+    steps = {"axis": "steps", "at": (20.0, 100.0, 200.0)}
+    return (
+        claimed,
+        replace(claimed, role="observed", scheme="shuffle", lower=(4.8, 4.1), upper=(float("inf"),) * 2),
+        replace(claimed, **steps, lower=(0.7, 1.4, 1.98), upper=(0.71, 1.41, 1.99)),
+        replace(
+            claimed, role="observed", scheme="shuffle", **steps, lower=(2.0, 3.0, 4.1), upper=(5.0, 7.0, 9.0)
+        ),
     )

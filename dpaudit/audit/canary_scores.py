@@ -11,9 +11,9 @@ import numpy as np
 from dpaudit.audit.canary_bounds import Attack, Subject, attack_bounds
 from dpaudit.audit.canary_summary import summarise_scores
 from dpaudit.audit.epsilons import bracket
-from dpaudit.audit.fields import describe
+from dpaudit.audit.fields import stated_fields
 from dpaudit.audit.setting import DEFAULT_DELTA, settle
-from dpaudit.audit_report import AuditReport, CheckedField, Status
+from dpaudit.audit_report import AuditReport
 from dpaudit.canary import ESTIMATORS, AuditPlan, PlannedBound, claim_gate, deciding_confidences, score_test
 from dpaudit.canary.estimator import require_fair_coins
 from dpaudit.canary.family import Family, family_of
@@ -111,7 +111,7 @@ def audit_scores(
         evidence=evidence,
         assumed=False,
         verdict=decide(claim, evidence),
-        fields=_fields(claim, claimed),
+        fields=stated_fields(claim, claimed),
         advice=(),
         summary=None,
         provenance=collect(command=source.command, inputs=source.inputs),
@@ -211,38 +211,3 @@ def _leakage_at(family: Family, epsilon: float, delta: float) -> float | None:
         middle = (low + high) / 2
         low, high = (low, middle) if family.epsilon(middle, delta)[0] > epsilon else (middle, high)
     return high
-
-
-def _fields(claim: PrivacyClaim, claimed: EpsilonInterval | None) -> tuple[CheckedField, ...]:
-    scheme = "" if claim.scheme is None else describe(claim.scheme)
-    steps = claim.total_steps
-    rows = (
-        ("epsilon", "Epsilon", _number(claim.epsilon)),
-        ("delta", "Delta", _number(claim.delta)),
-        ("sampling", "Sampling", scheme),
-        ("num_records", "Records", _number(claim.num_records)),
-        ("adjacency", "Adjacency", claim.adjacency or ""),
-        ("noise_multiplier", "Noise multiplier", _number(claim.noise_multiplier)),
-        ("steps", "Steps", _number(steps)),
-        ("clip_norm", "Clip norm", _number(claim.clip_norm)),
-        ("unit", "Unit of privacy", claim.unit or ""),
-        ("released", "What is released", str(claim.released or "")),
-    )
-    return tuple(
-        CheckedField(
-            name=name,
-            label=label,
-            value=value,
-            status=Status.CHECKED if name == "epsilon" and value else _status(value),
-            remark=f"recomputed: {claimed.upper:.4g}" if name == "epsilon" and claimed else "",
-        )
-        for name, label, value in rows
-    )
-
-
-def _status(value: str) -> Status:
-    return Status.DECLARED if value else Status.MISSING
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"

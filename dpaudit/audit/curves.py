@@ -16,10 +16,11 @@ from dpaudit.trace import SamplingTrace
 
 Point = Callable[[Setting], EpsilonInterval | None]
 
-_DELTAS = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
-_SHARES = (0.02, 0.05, 0.1, 0.2, 0.5)
+# Few points: each costs what an epsilon costs, and the curves are smooth.
+_DELTAS = (1e-8, 1e-6, 1e-5, 1e-4, 1e-3)
+_SHARES = (0.05, 0.15, 0.4)
 # Seconds of computing that figures may add to an audit; most need about one.
-_BUDGET = 2.0
+_BUDGET = 3.0
 
 
 def claimed_point(scheme: SamplingScheme) -> Point:

@@ -11,7 +11,7 @@ from dpaudit.audit_report import CheckedField, Status
 from dpaudit.claim import PrivacyClaim
 from dpaudit.evidence import Evidence
 from dpaudit.findings import EpsilonSeries
-from dpaudit.interval import format_upper
+from dpaudit.interval import EpsilonInterval, format_upper
 from dpaudit.scheme import SamplingScheme
 
 # Fields that are only words: taken on trust, and needed by a reader of the claim.
@@ -33,13 +33,6 @@ _DECLARED = (
 
 # Of the curve, what a table cell has room for.
 _SHOWN_DELTAS = (1e-8, 1e-6, 1e-5, 1e-4)
-# Which field of the claim a test of the released updates looks into.
-_TESTED = {
-    "noise_multiplier": ("DPA302",),
-    "clip_norm": ("DPA307",),
-    "sampling": ("DPA308", "DPA309"),
-    "noise_generator": ("DPA304", "DPA305", "DPA306"),
-}
 
 
 def check_fields(
@@ -60,33 +53,40 @@ def check_fields(
       num_records: of the loader's data set.
       curves: tell epsilon at other deltas.
     """
-    declared = tuple(_tested(_declared(claim, name, label), evidence) for name, label in _DECLARED)
-    noise = _plain(claim.noise_multiplier, "noise_multiplier", "Noise multiplier", setting.noise_multiplier)
+    declared = tuple(_declared(claim, name, label) for name, label in _DECLARED)
     return (
         _epsilon(claim, evidence),
         _number(claim.delta, "delta", "Delta", setting.delta, num_records),
         _other_deltas(curves, setting),
-        _gaussian(evidence, setting),
-        _tested(_sampling(claim, scheme, evidence), evidence),
+        _gaussian(evidence.claimed, _recomputed(setting)),
+        _sampling(claim, scheme, evidence),
         _records(claim, num_records),
         _adjacency(claim, setting),
-        _tested(noise, evidence),
+        _plain(claim.noise_multiplier, "noise_multiplier", "Noise multiplier", setting.noise_multiplier),
         _steps(claim, setting, scheme),
         *sorted(declared, key=lambda field: field.status is Status.MISSING),
     )
 
 
-def _tested(field: CheckedField, evidence: Evidence) -> CheckedField:
-    """Mark a stated field as checked where tests of the released updates looked into it."""
-    rules = _TESTED.get(field.name, ())
-    tests = [] if evidence.canary is None else [test for test in evidence.canary.tests if test.rule in rules]
-    if not tests or field.status in (Status.MISSING, Status.ASSUMED):
-        return field
-    found = ", ".join(f"{test.name} {'REJECTED' if test.rejected else 'not rejected'}" for test in tests)
-    remark = "; ".join(part for part in (field.remark, f"canaries: {found}") if part)
-    # Independence of the noise says nothing of the generator's security, which stays a matter of trust.
-    status = field.status if field.name == "noise_generator" else Status.CHECKED
-    return replace(field, status=status, remark=remark)
+def stated_fields(claim: PrivacyClaim, claimed: EpsilonInterval | None) -> tuple[CheckedField, ...]:
+    """List the fields of a claim whose sampling nobody watched, the missing ones last.
+
+    Args:
+      claim: what was said.
+      claimed: epsilon of the claimed sampling, where an accountant covers it.
+    """
+    numbers = (
+        ("delta", "Delta", claim.delta),
+        ("sampling", "Sampling", None if claim.scheme is None else describe(claim.scheme)),
+        ("num_records", "Records", claim.num_records),
+        ("adjacency", "Adjacency", claim.adjacency),
+        ("noise_multiplier", "Noise multiplier", claim.noise_multiplier),
+        ("steps", "Steps", claim.total_steps),
+    )
+    stated = [_said(name, label, value) for name, label, value in numbers]
+    stated += [_declared(claim, name, label) for name, label in _DECLARED]
+    head = (_epsilon(claim, Evidence(claimed=claimed)), _gaussian(claimed, Status.CHECKED))
+    return (*head, *sorted(stated, key=lambda field: field.status is Status.MISSING))
 
 
 def _other_deltas(curves: tuple[EpsilonSeries, ...], setting: Setting) -> CheckedField:
@@ -110,19 +110,18 @@ def _other_deltas(curves: tuple[EpsilonSeries, ...], setting: Setting) -> Checke
     return field
 
 
-def _gaussian(evidence: Evidence, setting: Setting) -> CheckedField:
+def _gaussian(interval: EpsilonInterval | None, status: Status) -> CheckedField:
     """State the privacy in mu-GDP, which compares claims at different deltas (arXiv:1905.02383)."""
     field = CheckedField(
         name="gaussian", label="Gaussian equivalent", value="", status=Status.MISSING, remark="not computed"
     )
-    interval = evidence.claimed
     if interval is None or math.isinf(interval.upper):
         return field
     mu = accounting.gaussian_equivalent(interval)[1]
     return replace(
         field,
         value=f"mu = {format_upper(mu)}",
-        status=_recomputed(setting),
+        status=status,
         remark="the Gaussian mechanism with this epsilon at this delta: for orientation, no guarantee",
     )
 
@@ -218,7 +217,10 @@ def _steps(claim: PrivacyClaim, setting: Setting, scheme: SamplingScheme) -> Che
 
 
 def _declared(claim: PrivacyClaim, name: str, label: str) -> CheckedField:
-    value = getattr(claim, name)
+    return _said(name, label, getattr(claim, name))
+
+
+def _said(name: str, label: str, value: float | str | bool | None) -> CheckedField:
     if value is None:
         return CheckedField(name=name, label=label, value="", status=Status.MISSING)
     text = ("yes" if value else "no") if isinstance(value, bool) else f"{value}"

@@ -164,7 +164,7 @@ class Plot:
         for value in _thinned(self._x.ticks(), 7):
             x, _ = self.at(value, self._y.low)
             frame += [_polyline([(x, bottom), (x, bottom + 4)], Stroke(width=1))]
-            frame += [text(min(x, WIDTH - 14), bottom + 17, number(value), anchor="middle")]
+            frame += [text(inside(x, number(value)), bottom + 17, number(value), anchor="middle")]
         frame.append(text((_LEFT + WIDTH - _RIGHT) / 2, bottom + 35, self._x.label, anchor="middle"))
         return svg([*self._head, *self._marks, *frame], bottom + _BOTTOM, title)
 
@@ -201,9 +201,15 @@ def width_of(words: str, size: int = _FONT) -> float:
     return _ADVANCE * size * len(words)
 
 
+def inside(x: float, words: str) -> float:
+    """Move the middle of words so that they stay within the figure."""
+    half = width_of(words) / 2 + 1
+    return min(max(x, half), WIDTH - half)
+
+
 def number(value: float) -> str:
     """Write a tick label in at most six characters."""
-    if value == 0 or 1e-3 <= abs(value) < 1e4:
+    if value == 0 or 1e-2 <= abs(value) < 1e4:
         return f"{value:.4g}"
     if 1e4 <= abs(value) < 1e9:
         return f"{value / 1e3:.4g}k" if abs(value) < 1e6 else f"{value / 1e6:.4g}M"

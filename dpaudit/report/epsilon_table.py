@@ -12,8 +12,10 @@ from rich.table import Table
 
 from dpaudit.accounting.comparison import AccountantAnswer
 from dpaudit.accounting.survey import SurveyRow, standing
+from dpaudit.audit.keeping import keep_sampling
 from dpaudit.interval import EpsilonInterval, format_lower, format_upper, json_number
 from dpaudit.provenance import Provenance
+from dpaudit.report.epsilon_plot import interval_plot
 from dpaudit.report.markdown import inert
 from dpaudit.report.printable import printable
 from dpaudit.scheme import (
@@ -92,6 +94,13 @@ def to_text(survey: EpsilonSurvey) -> str:
     console.print(_headline(survey))
     console.print()
     _print_table(console, _header(survey), [_cells(survey, place) for place in range(len(survey.rows))])
+    plot = _plot(survey)
+    if plot:
+        console.print("\nThe same on a logarithmic axis; | is the claim, # where a bar meets it.\n")
+    for line in plot:
+        console.print(line, markup=False, soft_wrap=True)
+    for sentence in _ways_out(survey):
+        console.print(f"\n{printable(sentence)}", markup=False)
     if survey.accountants:
         rows = [(a.accountant, *_answer(a)) for a in survey.accountants]
         console.print("\nOther accountants, for the claimed sampling")
@@ -109,6 +118,7 @@ def to_markdown(survey: EpsilonSurvey) -> str:
         lines += ["### Other accountants, for the claimed sampling", ""]
         rows = [(a.accountant, *_answer(a)) for a in survey.accountants]
         lines += _markdown_table(("Accountant", "Epsilon", "Against ours"), rows)
+    lines += [f"- {inert(sentence)}" for sentence in _ways_out(survey)]
     lines += [f"- {inert(note)}" for note in survey.notes]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -141,9 +151,33 @@ def to_json(survey: EpsilonSurvey, provenance: Provenance) -> dict[str, Any]:
         "epsilons": epsilons,
         "skipped": skipped,
         "accountants": answers,
+        "advice": list(_ways_out(survey)),
         "notes": list(survey.notes),
         "provenance": provenance.to_json(),
     }
+
+
+def _plot(survey: EpsilonSurvey) -> tuple[str, ...]:
+    rows = [
+        (label(row.scheme), row.interval.lower, row.interval.upper)
+        for row in survey.rows
+        if row.interval is not None
+    ]
+    return interval_plot(rows, survey.claimed.upper)
+
+
+def _ways_out(survey: EpsilonSurvey) -> tuple[str, ...]:
+    """Say of each scheme that takes more noise than the claimed one how much, in the words of a report."""
+    if not survey.noise_needed:
+        return ()
+    target, claimed = survey.claim["target_epsilon"], survey.noise_needed[0]
+    needing = (
+        (row.scheme, noise)
+        for row, noise in zip(survey.rows[1:], survey.noise_needed[1:], strict=True)
+        if noise is not None and claimed is not None and noise > claimed
+    )
+    said = (keep_sampling(scheme, noise_needed=noise, epsilon=target) for scheme, noise in needing)
+    return tuple(dict.fromkeys(said))
 
 
 def _headline(survey: EpsilonSurvey) -> str:

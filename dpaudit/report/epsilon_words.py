@@ -72,5 +72,5 @@ def _table(axis: str, caption: str, series: list[EpsilonSeries]) -> CurveTable:
             for found in ranges
         ]
         rows.append((f"{at:g}" if axis == "delta" else f"{at:,.0f}", *cells))
-    header = (axis.capitalize(), *(series_label(one).capitalize() for one in series))
+    header = (axis.capitalize(), *(_ROLES[one.role].capitalize() for one in series))
     return CurveTable(caption=caption, header=header, rows=tuple(rows))

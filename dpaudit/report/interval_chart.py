@@ -17,6 +17,7 @@ from dpaudit.report.drawing import (
     Axis,
     Stroke,
     fitted,
+    inside,
     number,
     svg,
     text,
@@ -64,7 +65,7 @@ def interval_chart(
     for value in axis.ticks():
         x = _across(axis, value)
         elements.append(_line(x, bottom, x, bottom + 4))
-        elements.append(text(min(max(x, 12), WIDTH - 14), bottom + 17, number(value), anchor="middle"))
+        elements.append(text(inside(x, number(value)), bottom + 17, number(value), anchor="middle"))
     elements.append(text(WIDTH / 2, bottom + 34, label, anchor="middle"))
     return svg(elements, bottom + 41, title)
 

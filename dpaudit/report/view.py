@@ -61,7 +61,7 @@ def build_view(report: AuditReport, waivers: Sequence[AppliedWaiver] = ()) -> Vi
         advice=report.advice,
         limits=limits(report),
         waivers=waiver_rows(waivers),
-        notes=(*report.notes, *own, *(() if canary is None else canary.notes)),
+        notes=tuple(dict.fromkeys((*report.notes, *own, *(() if canary is None else canary.notes)))),
         command=shlex.join(report.provenance.command),
         environment=environment(report),
     )

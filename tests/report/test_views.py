@@ -87,9 +87,9 @@ def test_html_is_byte_stable(report: AuditReport) -> None:
 def test_figures_have_words(report: AuditReport) -> None:
     page = parse(to_html(report))
     labels = [value for name, value in page.attributes if name == "aria-label"]
-    assert page.tags.count("svg") == 8
+    assert page.tags.count("svg") == 14
     assert sum("Poisson" in (label or "") for label in labels) == 2
-    assert page.tags.count("figcaption") == 8
+    assert page.tags.count("figcaption") == 14
 
 
 def test_a_report_without_evidence_still_renders(report: AuditReport) -> None:
