@@ -8,6 +8,7 @@ from pathlib import Path
 from dpaudit.audit_report import AuditReport
 from dpaudit.claim_file import ClaimFile
 from dpaudit.errors import ClaimError
+from dpaudit.trace import SamplingTrace
 
 Progress = Callable[[int, int], None]
 """Called with (done, wanted)."""
@@ -19,6 +20,7 @@ def audit_loader(
     command: Sequence[str],
     progress: Progress | None = None,
     save_trace: Path | None = None,
+    stream: Path | None = None,
 ) -> AuditReport:
     """Record the loader that a claim file names, and audit it against the claim.
 
@@ -26,7 +28,8 @@ def audit_loader(
       file: with a target.
       command: that asked for the audit, for the provenance.
       progress: called with (steps done, steps wanted).
-      save_trace: also keep the trace there.
+      save_trace: also keep the trace there, once it is whole.
+      stream: write the trace there as it grows, a new directory, in place of memory.
 
     Raises:
       ClaimError: the file names no target.
@@ -35,9 +38,12 @@ def audit_loader(
     if file.target is None:
         raise ClaimError(f"{file.path or 'the claim'} names no target", 'Add target = "my_loader.py".')
     from dpaudit.instrument import capture, load_target
+    from dpaudit.instrument.monitoring import LiveRecorder
+    from dpaudit.trace_writer import join_traces
 
     settings = file.settings
     target = load_target(file.target, seed=settings.seed)
+    recorder = None if stream is None else LiveRecorder(stream=stream, tolerant=False)
     recording = capture(
         target,
         steps=settings.steps,
@@ -46,7 +52,12 @@ def audit_loader(
         num_records=file.claim.num_records,
         batch_size=settings.batch_size,
         progress=progress,
+        recorder=recorder,
     )
+    if stream is not None and isinstance(target.loader, SamplingTrace):
+        join_traces([recording.trace], stream, as_runs=False)
+    elif recorder is not None:
+        recorder.close(recording.trace.num_records)
     if save_trace is not None:
         recording.trace.save(save_trace)
 
