@@ -1,76 +1,41 @@
-"""Known ways in which canary audits go wrong, each with a test that this one does not."""
+"""Twenty known ways in which canary audits go wrong, each with a test that this one does not.
+
+1 to 11, 17, 18 and 20 are here; those that show only in a training run, 12 to 16 and 19, are in
+test_traps_of_training.py.
+"""
 
 import math
 
 import numpy as np
 import pytest
 
-from dpaudit.canary import ESTIMATORS, AuditPlan, claim_gate
-from dpaudit.canary.claim_test import claimed_area_p_value, score_test
-from dpaudit.canary.credible import credible_interval
+from dpaudit.canary import (
+    ESTIMATORS,
+    AuditPlan,
+    ErrorBudget,
+    PlannedBound,
+    begin_attempt,
+    credible_interval,
+    gaussian_dp_lower_bound,
+    settle_attempt,
+)
+from dpaudit.canary.claim_test import claimed_area_p_value
 from dpaudit.canary.estimator import Question
-from dpaudit.canary.gaussian_dp import gaussian_dp_lower_bound
+from dpaudit.canary.family import GaussianFamily, SubsampledGaussianFamily
 from dpaudit.canary.one_run import one_run_epsilon
 from dpaudit.claim import PrivacyClaim
-from dpaudit.interval import Basis
+from dpaudit.interval import require_comparable
 from dpaudit.scheme import Poisson
-from dpaudit.scores import CanaryScores
 
-from .mechanisms import DELTA, Gaussian, RandomisedResponse, SubsampledGaussian
+from .mechanisms import DELTA, Gaussian, RandomisedResponse, SharedRandomness, SubsampledGaussian
+from .questions import CLAIM, NAMES, bound, scores
 
-CLAIM = Gaussian(0.9).claim
-NAMES = list(ESTIMATORS)
-
-
-def bound(name, scores, *, delta=DELTA, confidence=0.95, claim=CLAIM, plan=None):
-    return ESTIMATORS[name](scores, delta=delta, confidence=confidence, claim=claim, plan=plan)
-
-
-def scores(included, score, run=None):
-    if run is None:
-        return CanaryScores(included=included, score=score)
-    return CanaryScores(included=included, score=score, run=run)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_result_says_what_it_is(name):
-    claim = PrivacyClaim(
-        epsilon=4.0, scheme=Poisson(1.0), noise_multiplier=1.1, steps=1, adjacency="replace_one", unit="user"
-    )
-    found = bound(name, Gaussian(0.9).scores(np.random.default_rng(0), 100, 10), claim=claim)
-    assert found.upper == math.inf
-    assert found.basis is Basis.AUDIT
-    assert (found.confidence, found.delta) == (0.95, DELTA)
-    assert (found.adjacency, found.unit, found.scheme) == ("replace_one", "user", Poisson(1.0))
-    assert found.method == name
-    assert found.reference.startswith("arXiv:")
-    words = {"iid": "independent", "any_dependence": "any dependence", "claim": "claim test"}
-    assert words[ESTIMATORS[name].validity] in found.notes[0]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_claim_is_needed_exactly_where_it_is_said(name):
-    sample = Gaussian(0.9).scores(np.random.default_rng(0), 50, 10)
-    if ESTIMATORS[name].needs_claim:
-        with pytest.raises(ValueError, match="needs a claim"):
-            bound(name, sample, claim=None)
-    else:
-        assert bound(name, sample, claim=None).lower >= 0
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("delta", "confidence"), [(-1e-9, 0.95), (1.0, 0.95), (DELTA, 0.0), (DELTA, 1.0)])
-def test_bad_questions_are_refused(name, delta, confidence):
-    with pytest.raises(ValueError, match="expected 0"):
-        bound(name, Gaussian(0.9).scores(np.random.default_rng(0), 50), delta=delta, confidence=confidence)
-
-
-# Trap: one threshold picked on the audited data. No choice may depend on the labels it counts.
+# 1. One threshold picked on the audited data: no choice may depend on the labels it counts.
 
 
 @pytest.mark.parametrize("name", ["fair_coin_ratio", "one_run", "one_run_f_dp"])
 @pytest.mark.parametrize("claim", [CLAIM, PrivacyClaim(epsilon=2.0)])
-def test_guess_counts_do_not_look_at_inclusion(name, claim):
+def test_trap_01_guess_counts_do_not_look_at_inclusion(name, claim):
     rng = np.random.default_rng(3)
     score = rng.normal(size=1000)
     counts = set()
@@ -81,14 +46,72 @@ def test_guess_counts_do_not_look_at_inclusion(name, claim):
     assert len(counts) == 1
 
 
-def test_a_learnt_threshold_comes_from_canaries_that_do_not_count():
+def test_trap_01_a_learnt_threshold_comes_from_canaries_that_do_not_count():
     rng = np.random.default_rng(4)
     included = rng.random(1000) < 0.5
     found = bound("clopper_pearson", scores(included, rng.normal(size=1000) + 2 * included))
     assert any("left out of the bound" in note for note in found.notes)
 
 
-def test_a_plan_fixes_threshold_and_guesses_and_leaves_its_hash():
+# 2. Canaries of one run that share randomness.
+
+
+def test_trap_02_shared_randomness_leaves_any_dependence_bounds_valid_and_iid_ones_undecided():
+    mechanism, rng, above = SharedRandomness(0.9), np.random.default_rng(2), dict.fromkeys(NAMES, 0)
+    for _ in range(100):
+        sample = mechanism.scores(rng, 100, 10)
+        for name in NAMES:
+            above[name] += bound(name, sample, claim=mechanism.claim).lower > mechanism.epsilon * (1 + 1e-9)
+    most = 100 * (0.05 + 3 * math.sqrt(0.05 * 0.95 / 100))
+    for name, estimator in ESTIMATORS.items():
+        if estimator.validity == "any_dependence":
+            assert above[name] <= most
+        if estimator.validity == "iid":
+            assert "independent" in bound(name, sample).notes[0]
+            assert not PlannedBound(estimator=name).may_decide
+    # The mechanism is a test of something.
+    assert above["area_under_curve"] > most
+
+
+# 3. Gaussian conversion of a mechanism that is not Gaussian.
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trap_03_randomised_response_never_reports_a_gaussian_epsilon(name):
+    mechanism = RandomisedResponse(1.0)
+    sample = mechanism.scores(np.random.default_rng(6), 5000, 10)
+    for delta in (0.0, DELTA):
+        assert bound(name, sample, delta=delta, claim=PrivacyClaim(epsilon=1.0)).lower <= 1.05
+
+
+def test_trap_03_the_gaussian_assumption_overstates_and_says_so():
+    sample = RandomisedResponse(1.0).scores(np.random.default_rng(6), 50_000)
+    found = gaussian_dp_lower_bound(sample, threshold=0.5, delta=DELTA, confidence=0.95)
+    assert found.lower > 4
+    assert found.notes[0].startswith("ASSUMES Gaussian")
+    assert "gaussian_dp" not in ESTIMATORS
+
+
+# 4. The 2 m delta term of one-run audits.
+
+
+def test_trap_04_one_run_bound_warns_where_its_delta_term_rules():
+    few, many = (
+        ESTIMATORS["one_run"](
+            Gaussian(0.9).scores(np.random.default_rng(8), m), delta=1e-4, confidence=0.95, claim=CLAIM
+        )
+        for m in (500, 50_000)
+    )
+    assert not any("m * delta" in note for note in few.notes)
+    assert any("m * delta" in note for note in many.notes)
+    same_share = [one_run_epsilon(m, m // 10, int(0.09 * m), 0.05, 1e-4) for m in (1000, 10_000, 100_000)]
+    assert same_share[2] < same_share[1]
+
+
+# 5. The number of guesses tuned on the data.
+
+
+def test_trap_05_a_plan_fixes_threshold_and_guesses_and_leaves_its_hash():
     rng = np.random.default_rng(5)
     included = rng.random(1000) < 0.5
     sample = scores(included, rng.normal(size=1000) + 2 * included)
@@ -102,73 +125,11 @@ def test_a_plan_fixes_threshold_and_guesses_and_leaves_its_hash():
         bound("one_run", sample, plan=AuditPlan(guesses=2000))
 
 
-def test_malformed_plans_are_refused():
-    for options, match in (
-        ({"threshold": math.nan}, "NaN"),
-        ({"guesses": 0}, "guesses = 0"),
-        ({"side": "left"}, "side"),
-    ):
-        with pytest.raises(ValueError, match=match):
-            AuditPlan(**options)
-
-
-# Trap: Gaussian conversion of a mechanism that is not Gaussian.
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_randomised_response_never_reports_a_gaussian_epsilon(name):
-    mechanism = RandomisedResponse(1.0)
-    sample = mechanism.scores(np.random.default_rng(6), 5000, 10)
-    for delta in (0.0, DELTA):
-        assert bound(name, sample, delta=delta, claim=PrivacyClaim(epsilon=1.0)).lower <= 1.05
-
-
-def test_the_gaussian_assumption_overstates_and_says_so():
-    sample = RandomisedResponse(1.0).scores(np.random.default_rng(6), 50_000)
-    found = gaussian_dp_lower_bound(sample, threshold=0.5, delta=DELTA, confidence=0.95)
-    assert found.lower > 4
-    assert found.notes[0].startswith("ASSUMES Gaussian")
-    assert "gaussian_dp" not in ESTIMATORS
-
-
-def test_gaussian_bound_is_tight_and_valid_where_its_assumption_holds():
-    mechanism = Gaussian(0.9)
-    rng = np.random.default_rng(7)
-    lowers = np.array(
-        [
-            gaussian_dp_lower_bound(
-                mechanism.scores(rng, 1000), threshold=0.45, delta=DELTA, confidence=0.95
-            ).lower
-            for _ in range(300)
-        ]
-    )
-    assert (lowers > mechanism.epsilon).mean() <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 300)
-    assert np.median(lowers) > 0.6 * mechanism.epsilon
-    with pytest.raises(ValueError, match="are no audit"):
-        gaussian_dp_lower_bound(mechanism.scores(rng, 10), threshold=math.nan, delta=DELTA, confidence=0.95)
-
-
-# Trap: the 2 m delta term of one-run audits.
-
-
-def test_one_run_bound_warns_where_its_delta_term_rules():
-    few, many = (
-        ESTIMATORS["one_run"](
-            Gaussian(0.9).scores(np.random.default_rng(8), m), delta=1e-4, confidence=0.95, claim=CLAIM
-        )
-        for m in (500, 50_000)
-    )
-    assert not any("m * delta" in note for note in few.notes)
-    assert any("m * delta" in note for note in many.notes)
-    same_share = [one_run_epsilon(m, m // 10, int(0.09 * m), 0.05, 1e-4) for m in (1000, 10_000, 100_000)]
-    assert same_share[2] < same_share[1]
-
-
-# Trap: a Bayesian interval reported as confidence.
+# 6. A Bayesian interval reported as confidence.
 
 
 @pytest.mark.slow
-def test_credible_interval_is_no_confidence_bound_and_no_estimator():
+def test_trap_06_credible_interval_is_no_confidence_bound_and_no_estimator():
     rng = np.random.default_rng(9)
     mechanism = RandomisedResponse(1.0)
     above = 0
@@ -181,24 +142,11 @@ def test_credible_interval_is_no_confidence_bound_and_no_estimator():
     assert not any("credib" in name or "beta" in name for name in ESTIMATORS)
 
 
-def test_credible_interval_covers_what_it_claims_of_its_posterior():
-    rng = np.random.default_rng(10)
-    found = credible_interval(
-        RandomisedResponse(1.0).scores(rng, 10_000), threshold=0.5, delta=0.0, credibility=0.95, rng=rng
-    )
-    assert found.low < 1.1 < found.high + 0.2
-    assert found.high - found.low < 0.2
-    with pytest.raises(ValueError, match="out of range"):
-        credible_interval(
-            RandomisedResponse(1.0).scores(rng, 10), threshold=0.5, delta=0.0, credibility=1.0, rng=rng
-        )
-
-
-# Trap: degenerate scores.
+# 7. Degenerate scores.
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_degenerate_scores_have_a_defined_answer(name):
+def test_trap_07_degenerate_scores_have_a_defined_answer(name):
     rng = np.random.default_rng(11)
     included = rng.random(400) < 0.5
     run = np.repeat(np.arange(10), 40)
@@ -216,13 +164,13 @@ def test_degenerate_scores_have_a_defined_answer(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("included", [[True], [False], [True, False], [True] * 5, [False] * 5])
-def test_few_canaries_show_nothing(name, included):
+def test_trap_07_few_canaries_show_nothing(name, included):
     sample = scores(included, np.arange(len(included), dtype=float))
     assert bound(name, sample).lower == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_separated_scores_are_bounded_by_what_so_many_canaries_can_show(name):
+def test_trap_07_separated_scores_are_bounded_by_what_so_many_canaries_can_show(name):
     """With all m guesses right, epsilon above log(m / log(1 / alpha)) was not excluded."""
     rng = np.random.default_rng(12)
     included = rng.random(60) < 0.5
@@ -231,23 +179,23 @@ def test_separated_scores_are_bounded_by_what_so_many_canaries_can_show(name):
     assert bound(name, sample, delta=0.0, claim=claim).lower <= math.log(60 / 0.05)
 
 
-def test_nan_scores_are_refused():
+def test_trap_07_nan_scores_are_refused():
     with pytest.raises(ValueError, match="NaN"):
         scores([True, False], [math.nan, 1.0])
 
 
-# Trap: ties and the order of the data.
+# 8. Ties, and the order of the data.
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_ties_carry_no_information_from_the_order_of_the_data(name):
+def test_trap_08_ties_carry_no_information_from_the_order_of_the_data(name):
     included = np.repeat([True, False], 500)
     sample = scores(included, np.zeros(1000), np.tile(np.arange(10), 100))
     assert bound(name, sample).lower < 0.6
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_bounds_only_depend_on_the_order_of_the_scores(name):
+def test_trap_08_bounds_only_depend_on_the_order_of_the_scores(name):
     rng = np.random.default_rng(13)
     included = rng.random(800) < 0.5
     score = rng.normal(size=800) + 1.5 * included
@@ -257,21 +205,87 @@ def test_bounds_only_depend_on_the_order_of_the_scores(name):
     assert one == other
 
 
-# Trap: inclusion that was not by fair coins.
+# 9. Simulated critical values.
+
+
+def test_trap_09_claim_p_value_is_uniform_at_the_claim_and_small_beyond():
+    mechanism = Gaussian(0.9)
+    rng = np.random.default_rng(17)
+    question = Question(DELTA, 0.95, mechanism.claim, AuditPlan())
+    p_values = np.array([claimed_area_p_value(mechanism.scores(rng, 400), question) for _ in range(1000)])
+    for level in (0.5, 0.05, 0.01, 1e-3):
+        assert (p_values <= level).mean() <= level + 3 * math.sqrt(level * (1 - level) / 1000)
+    worse = Gaussian(1.8).scores(rng, 1000)
+    assert claimed_area_p_value(worse, question) < 1e-6
+    assert bound("claimed_mechanism", worse).lower == pytest.approx(mechanism.epsilon, rel=1e-6)
+    assert bound("claimed_mechanism", mechanism.scores(rng, 1000), confidence=0.999).lower == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["area_under_curve", "normal_scores"])
+def test_trap_09_no_null_is_simulated_so_five_thousand_scores_keep_their_error(name):
+    """With 1,500 simulated nulls on a grid of strengths this very cell had 7.6 % of violations."""
+    mechanism, rng, above = Gaussian(0.92478), np.random.default_rng(9), 0
+    for _ in range(2000):
+        above += bound(name, mechanism.scores(rng, 5000), claim=mechanism.claim).lower > mechanism.epsilon
+    assert above / 2000 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 2000)
+
+
+# 10. Inclusion that was not by fair coins.
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if ESTIMATORS[name].fair_coins])
-def test_unfair_inclusion_is_refused_where_fair_coins_are_needed(name):
+def test_trap_10_unfair_inclusion_is_refused_where_fair_coins_are_needed(name):
     rng = np.random.default_rng(14)
     included = rng.random(1000) < 0.4
     with pytest.raises(ValueError, match="fair coin"):
         bound(name, scores(included, rng.normal(size=1000)))
 
 
-# Trap: both directions count where the mechanism is asymmetric.
+# 11. The neighbouring relation.
 
 
-def test_epsilon_of_an_asymmetric_mechanism_is_its_worse_direction():
+def test_trap_11_bounds_carry_the_neighbouring_relation_of_their_claim():
+    options = {"epsilon": 4.0, "scheme": Poisson(1.0), "noise_multiplier": 2.0, "steps": 4}
+    one_moved = PrivacyClaim(**options, adjacency="add_or_remove_one")
+    replaced = PrivacyClaim(**options, adjacency="replace_one")
+    sample = Gaussian(1.0).scores(np.random.default_rng(11), 2000)
+    found = [bound("normal_scores", sample, claim=claim) for claim in (one_moved, replaced)]
+    assert [one.adjacency for one in found] == ["add_or_remove_one", "replace_one"]
+    with pytest.raises(ValueError, match="adjacency"):
+        require_comparable(*found)
+    # Replacing moves a sum by two clip norms: the same scores are far from that claim, and at this one.
+    assert bound("claimed_mechanism", sample, claim=replaced, confidence=0.5).lower == 0
+    moved_twice = Gaussian(2.0).scores(np.random.default_rng(11), 2000)
+    assert bound("claimed_mechanism", moved_twice, claim=one_moved, confidence=0.999).lower > 0
+    assert bound("claimed_mechanism", moved_twice, claim=replaced, confidence=0.999).lower == 0
+
+
+# 17. A gate that is run again until it is green.
+
+
+def test_trap_17_rerunning_until_green_leaves_a_true_claim_standing(tmp_path):
+    rng, refuted = np.random.default_rng(17), 0
+    for _ in range(1000):
+        budget = ErrorBudget(0.05)
+        while budget.attempts < 40 and not budget.refuted:
+            budget = budget.spend(float(rng.random()))
+        refuted += budget.refuted
+    assert refuted / 1000 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1000)
+    # Each attempt alone at 5 % would refute nearly every true claim.
+    assert 1 - 0.95**40 > 0.87
+    path = tmp_path / "spending.json"
+    settle_attempt(path, begin_attempt(path, 1e-3), 1e-9)
+    for _ in range(5):
+        last = settle_attempt(path, begin_attempt(path, 1e-3), 0.9)
+    assert last.refuted
+    assert last.attempts == 6
+
+
+# 18. One direction of an asymmetric mechanism.
+
+
+def test_trap_18_epsilon_of_an_asymmetric_mechanism_is_its_worse_direction():
     mechanism = SubsampledGaussian(0.05, 20, 0.6)
     sample = mechanism.scores(np.random.default_rng(15), 20_000)
     forward = bound("area_under_curve", sample, claim=mechanism.claim).lower
@@ -286,16 +300,7 @@ def test_epsilon_of_an_asymmetric_mechanism_is_its_worse_direction():
     assert by_side["included"] > 2 * by_side["excluded"] + 1
 
 
-def test_a_plan_guesses_inclusion_alone_where_a_high_score_says_more():
-    mechanism = SubsampledGaussian(0.1, 100, 0.9359)
-    sample = mechanism.scores(np.random.default_rng(15), 20_000)
-    planned = bound("one_run_f_dp", sample, claim=mechanism.claim)
-    assert any("side: included" in note for note in planned.notes)
-    symmetric = bound("one_run_f_dp", Gaussian(0.9).scores(np.random.default_rng(15), 4000))
-    assert any("side: both" in note for note in symmetric.notes)
-
-
-def test_clopper_pearson_uses_both_directions():
+def test_trap_18_clopper_pearson_uses_both_directions():
     """Scores that betray absence only: a low score is never seen of an included canary."""
     rng = np.random.default_rng(16)
     included = rng.random(2000) < 0.5
@@ -306,60 +311,29 @@ def test_clopper_pearson_uses_both_directions():
     assert flipped.lower > 3
 
 
-# The claim test.
+# 20. An auditor that shares its arithmetic with the accountant.
 
 
-def test_claim_p_value_is_uniform_at_the_claim_and_small_beyond():
-    mechanism = Gaussian(0.9)
-    rng = np.random.default_rng(17)
-    question = Question(DELTA, 0.95, mechanism.claim, AuditPlan())
-    p_values = np.array([claimed_area_p_value(mechanism.scores(rng, 400), question) for _ in range(1000)])
-    for level in (0.5, 0.05, 0.01, 1e-3):
-        assert (p_values <= level).mean() <= level + 3 * math.sqrt(level * (1 - level) / 1000)
-    worse = Gaussian(1.8).scores(rng, 1000)
-    assert claimed_area_p_value(worse, question) < 1e-6
-    assert bound("claimed_mechanism", worse).lower == pytest.approx(mechanism.epsilon, rel=1e-6)
-    assert bound("claimed_mechanism", mechanism.scores(rng, 1000), confidence=0.999).lower == 0
+@pytest.mark.parametrize(
+    ("rate", "steps", "noise"), [(0.1, 100, 1.386), (0.01, 1000, 0.735), (0.2, 1, 0.752)]
+)
+def test_trap_20_epsilon_of_the_auditor_is_that_of_another_accountant(rate, steps, noise):
+    from dp_accounting.pld import privacy_loss_distribution
+
+    composed = privacy_loss_distribution.from_gaussian_mechanism(
+        noise, sampling_prob=rate, value_discretization_interval=5e-4, use_connect_dots=True
+    ).self_compose(steps)
+    lower, error = SubsampledGaussianFamily(rate, steps).epsilon(-math.log(noise), DELTA)
+    assert lower <= composed.get_epsilon_for_delta(DELTA) <= lower * 1.002 + 2 * error
 
 
-def test_the_score_test_joins_the_gate():
-    mechanism = Gaussian(0.9)
-    rng = np.random.default_rng(17)
-    faithful = score_test(mechanism.scores(rng, 1000), mechanism.claim, delta=DELTA)
-    faulty = score_test(Gaussian(1.8).scores(rng, 1000), mechanism.claim, delta=DELTA)
-    assert (faithful.rule, faulty.rule) == ("DPA310", "DPA310")
-    assert not claim_gate([faithful]).rejected
-    assert claim_gate([faithful, faulty]).rejected
-    assert score_test(scores([True] * 20, np.arange(20.0)), mechanism.claim, delta=DELTA).p_value == 1.0
-    assert score_test(mechanism.scores(rng, 100), PrivacyClaim(delta=DELTA), delta=DELTA) is None
+def test_trap_20_full_batches_have_a_closed_form():
+    from scipy.special import ndtr
 
-
-def test_a_claim_without_a_mechanism_cannot_be_tested_but_by_its_epsilon():
-    sample = Gaussian(2.0).scores(np.random.default_rng(18), 2000)
-    assert bound("claimed_mechanism", sample, claim=PrivacyClaim(delta=1e-5)).lower == 0
-    assert bound("claimed_mechanism", sample, claim=PrivacyClaim(epsilon=0.5)).lower == pytest.approx(0.5)
-
-
-# Tightness, at a size that is quick.
-
-
-def test_rank_bounds_are_tight_on_independent_scores():
-    mechanism = Gaussian(0.9)
-    rng = np.random.default_rng(19)
-    for name in ("area_under_curve", "normal_scores"):
-        lowers = [bound(name, mechanism.scores(rng, 1000)).lower for _ in range(60)]
-        assert np.median(lowers) > 0.83 * mechanism.epsilon
-
-
-def test_run_level_bound_is_tight_from_ten_runs():
-    mechanism = Gaussian(0.9)
-    rng = np.random.default_rng(20)
-    lowers = [bound("run_level_student", mechanism.scores(rng, 1000, 10)).lower for _ in range(30)]
-    assert np.median(lowers) > 0.9 * mechanism.epsilon
-
-
-def test_one_run_bound_reaches_the_published_tightness():
-    mechanism = Gaussian(0.9)
-    rng = np.random.default_rng(21)
-    lowers = [bound("one_run_f_dp", mechanism.scores(rng, 10_000)).lower for _ in range(20)]
-    assert np.median(lowers) > 0.66 * mechanism.epsilon
+    for shift in (0.3, 0.9, 2.0):
+        epsilon, _ = GaussianFamily().epsilon(math.log(shift), DELTA)
+        delta = ndtr(shift / 2 - epsilon / shift) - math.exp(epsilon) * ndtr(-shift / 2 - epsilon / shift)
+        assert delta == pytest.approx(DELTA, rel=1e-6)
+        # Poisson sampling that leaves out nearly nobody is a full batch.
+        nearly, _ = SubsampledGaussianFamily(1 - 1e-9, 4).epsilon(-math.log(2 / shift), DELTA)
+        assert nearly == pytest.approx(epsilon, rel=1e-3)
