@@ -12,7 +12,7 @@ from dpaudit.sampling.monitor_sizes import FloatArray, Stored, log_ratio
 
 IntArray = npt.NDArray[np.integer[Any]]
 # Rate at which records of the present pass come again, over the claimed one.
-_RETURNS = (0.02, 0.3, 0.7)
+_RETURNS = np.array([0.02, 0.3, 0.7])
 # Stake kept back from the bets on passes, which one batch across their border would else lose whole.
 _KEPT = 0.02
 # A batch ends the pass that was taken for the present one when it holds so many records of it, and
@@ -91,12 +91,12 @@ class RecordBets:
         bets = np.zeros(len(_RETURNS))
         ends = unseen < 0.9 * records * rate
         if seen and not ends:
-            for place, share in enumerate(_RETURNS):
-                low = share * rate
-                # The others make up for it, so that the expected size stays as claimed.
-                high = min(rate * (records - share * seen) / unseen, max(0.95, (1 + rate) / 2))
-                rates, drawn = np.array([low, high]), np.array([again, size - again])
-                bets[place] = log_ratio(rates, rate, drawn, np.array([seen, unseen])).sum()
+            low = _RETURNS * rate
+            # The others make up for it, so that the expected size stays as claimed.
+            most = max(0.95, (1 + rate) / 2)
+            high = np.minimum(rate * (records - _RETURNS * seen) / unseen, most)
+            drawn, trials = np.array([[again], [size - again]]), np.array([[seen], [unseen]])
+            bets = log_ratio(np.stack((low, high)), rate, drawn, trials).sum(axis=0)
             bets = np.logaddexp(bets + math.log1p(-_KEPT), math.log(_KEPT))
         if ends or size - again == unseen:  # what came again belongs to the next pass
             fresh = batch[known]
