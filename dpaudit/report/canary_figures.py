@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from dpaudit.audit_report import AuditReport
 from dpaudit.canary_findings import CanaryEvidence, MechanismRow, ScoreSummary
+from dpaudit.interval import format_lower
 from dpaudit.report.canary_words import noise_word
 from dpaudit.report.drawing import CLAIMED, DASHED, DOTTED, INK, Axis, Plot
 from dpaudit.report.figure import Figure
@@ -44,11 +45,12 @@ def _bounds(report: AuditReport, view: View) -> Figure:
     mixed = len({row.threat_model for row in shown}) > 1
     rows = [
         Interval(
-            ", ".join((row.method, *((row.threat_model,) if mixed else ()), row.confidence)),
+            f"{row.method}, {row.threat_model}" if mixed else row.method,
             row.low,
             math.inf,
-            f"at least {row.lower}" + (", decides" if row.decides == "DECIDES" else ""),
-            warn=row.decides == "DECIDES",
+            f"at least {format_lower(row.low)}" + (", decides" if row.deciding else ""),
+            warn=bool(row.deciding),
+            middle=row.reported_low if row.deciding else None,
         )
         for row in shown
     ]
@@ -60,7 +62,9 @@ def _bounds(report: AuditReport, view: View) -> Figure:
         rows, marks, label="epsilon (nats)", title="Lower bounds on epsilon from canaries, by method."
     )
     left = len(view.canary.bounds) - len(shown)
-    caption = "Lower bounds by method: epsilon is to the right of each mark, with its confidence."
+    caption = "Lower bounds by method: epsilon is to the right of where each bar begins; the table has the confidences."
+    if any(row.deciding and row.reported for row in shown):
+        caption += " Dots: the bound of the same method for information, at the usual confidence."
     if marks:
         caption += " A deciding bound to the right of the claim refutes it."
     return Figure(chart, caption + (f" {left} more are in the table." if left else ""))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dpaudit.canary_findings import CanaryBound, CanaryEvidence, MechanismRow
-from dpaudit.interval import format_lower
+from dpaudit.interval import EpsilonInterval, format_lower
 from dpaudit.report.rows import BoundRow, CanarySection, TensorRow
 from dpaudit.report.sampling_words import test_rows, visible
 
@@ -12,30 +12,33 @@ _THREATS = {
     "black_box": ("black box", "Black box: the attacker sees the finished model only."),
 }
 _ASSUMES = {
-    "claim": ("the claim", "The claim: tests the claimed mechanism itself and bounds no other one."),
+    "claim": (
+        "the claimed kind",
+        "The claimed kind: holds if what runs is of the claimed kind, fresh Gaussian noise on Poisson "
+        "batches, whatever its numbers; the tests below look into that.",
+    ),
     "iid": (
         "independent scores",
-        "Independent scores: holds only if canaries score independently, which training does not promise.",
+        "Independent scores: holds only if canaries score independently, as single canaries of separate "
+        "runs do; canaries that share a run may not.",
     ),
     "any_dependence": ("nothing", "Nothing: holds however the scores of canaries depend on each other."),
 }
-_DECIDES = {
-    True: ("DECIDES", "DECIDES: may refute the claim; its confidence is that of the whole audit."),
-    False: ("REPORTED", "REPORTED: for information; the verdict does not rest on it."),
-}
+_DECIDES = (
+    "Decides: may refute the claim; the errors of all that decides, together, are that of the audit.",
+    "For information: the verdict does not rest on it.",
+)
 
 
 def canary_section(canary: CanaryEvidence | None) -> CanarySection:
     """Word all that canaries showed; an empty section where there were none."""
     if canary is None:
         return CanarySection()
-    # The deciding ones first, then the strongest: what a reader looks for is on top.
-    bounds = sorted(canary.bounds, key=lambda bound: (not bound.decides, -bound.interval.lower))
     return CanarySection(
         seen=_seen(canary),
-        bounds=tuple(_bound(bound) for bound in bounds),
+        bounds=_bounds(canary.bounds),
         bounds_caption=_bounds_caption(canary),
-        legend=_legend(bounds),
+        legend=_legend(canary.bounds),
         tests=test_rows(canary.tests),
         tests_caption=(
             "Tests of the released updates against the claimed mechanism; p-values are adjusted for all "
@@ -62,24 +65,49 @@ def _seen(canary: CanaryEvidence) -> tuple[str, ...]:
 
 def _amount(bound: CanaryBound) -> str:
     runs = f" in each of {bound.runs:,} runs" if bound.runs > 1 else " in one run"
-    return f"{bound.canaries:,} canaries{runs}"
+    return f"{bound.canaries:,} canar{'y' if bound.canaries == 1 else 'ies'}{runs}"
 
 
-def _bound(bound: CanaryBound) -> BoundRow:
-    interval = bound.interval
+def _bounds(bounds: tuple[CanaryBound, ...]) -> tuple[BoundRow, ...]:
+    """Give each method and attack one row: the deciding ones first, then the strongest."""
+    grouped: dict[tuple[object, ...], list[CanaryBound]] = {}
+    for bound in bounds:
+        same = (bound.interval.method, bound.attack, bound.threat_model, bound.validity)
+        grouped.setdefault((*same, bound.canaries, bound.runs), []).append(bound)
+    rows = [_row(group) for group in grouped.values()]
+    return tuple(sorted(rows, key=lambda row: (not row.deciding, -row.low, -(row.reported_low or 0.0))))
+
+
+def _row(group: list[CanaryBound]) -> BoundRow:
+    """Word the bounds of one method and attack; several of one sort are listed one after the other."""
+    bound = group[0]
+    deciding = [one.interval for one in group if one.decides]
+    reported = [one.interval for one in group if not one.decides]
     runs = f" x {bound.runs:,} runs" if bound.runs > 1 else ""
+    known = ("validity class", "plan ")
+    remarks = [note for note in (reported or deciding)[0].notes if not note.startswith(known)]
     return BoundRow(
-        method=interval.method.replace("_", " "),
-        lower=format_lower(interval.lower),
-        confidence=f"{100 * interval.confidence:.6g} %",
+        method=bound.interval.method.replace("_", " "),
+        deciding=_levels(deciding),
+        reported=_levels(reported),
         threat_model=_THREATS[bound.threat_model][0],
         canaries=f"{bound.canaries:,}{runs}",
         assumes=_ASSUMES[bound.validity][0],
-        decides=_DECIDES[bound.decides][0],
         attack=bound.attack,
-        reference=interval.reference,
-        low=interval.lower,
+        reference=bound.interval.reference,
+        remarks="; ".join(remarks),
+        low=max(interval.lower for interval in deciding or reported),
+        reported_low=max((interval.lower for interval in reported), default=None),
     )
+
+
+def _levels(intervals: list[EpsilonInterval]) -> str:
+    return "; ".join(f"{format_lower(one.lower)} at {in_percent(one.confidence)}" for one in intervals)
+
+
+def in_percent(confidence: float) -> str:
+    """Write a confidence so that 99.99 % and 99.9933 % stay apart."""
+    return f"{100 * confidence:.6g}\u00a0%"
 
 
 def _bounds_caption(canary: CanaryEvidence) -> str:
@@ -92,12 +120,11 @@ def _bounds_caption(canary: CanaryEvidence) -> str:
     )
 
 
-def _legend(bounds: list[CanaryBound]) -> tuple[str, ...]:
+def _legend(bounds: tuple[CanaryBound, ...]) -> tuple[str, ...]:
     """Explain the words that the table uses, each once."""
     words = [_THREATS[bound.threat_model][1] for bound in bounds]
     words += [_ASSUMES[bound.validity][1] for bound in bounds]
-    words += [_DECIDES[bound.decides][1] for bound in bounds]
-    return tuple(dict.fromkeys(words))
+    return (*dict.fromkeys(words), *(_DECIDES if bounds else ()))
 
 
 def _setting(canary: CanaryEvidence) -> tuple[tuple[str, str], ...]:

@@ -6,6 +6,7 @@ import math
 
 from dpaudit.audit_report import AuditReport, Status
 from dpaudit.interval import format_lower, format_upper
+from dpaudit.report.canary_words import amount, in_percent
 from dpaudit.report.rows import FieldRow, ScopeRow
 from dpaudit.verdict import claimed_epsilon
 
@@ -132,13 +133,9 @@ def _attack(report: AuditReport) -> ScopeRow:
     if canary is None or not canary.bounds:
         return ScopeRow(part, "NOT CHECKED", "No attack was tried.")
     best = max(canary.bounds, key=lambda bound: (bound.decides, bound.interval.lower))
-    interval = best.interval
-    return ScopeRow(
-        part,
-        "CHECKED",
-        f"Epsilon is at least {format_lower(interval.lower)}, with confidence {interval.confidence:g} "
-        f"({best.canaries:,} canaries{f' in each of {best.runs:,} runs' if best.runs > 1 else ''}).",
-    )
+    lower, confidence = format_lower(best.interval.lower), in_percent(best.interval.confidence)
+    found = f"Epsilon is at least {lower}, with confidence {confidence} ({amount(best)})."
+    return ScopeRow(part, "CHECKED", found)
 
 
 def _stated(report: AuditReport) -> ScopeRow:

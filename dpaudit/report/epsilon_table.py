@@ -99,8 +99,7 @@ def to_text(survey: EpsilonSurvey) -> str:
         console.print("\nThe same on a logarithmic axis; | is the claim, # where a bar meets it.\n")
     for line in plot:
         console.print(line, markup=False, soft_wrap=True)
-    for sentence in _ways_out(survey):
-        console.print(f"\n{printable(sentence)}", markup=False)
+    _print_ways_out(console, survey)
     if survey.accountants:
         rows = [(a.accountant, *_answer(a)) for a in survey.accountants]
         console.print("\nOther accountants, for the claimed sampling")
@@ -170,14 +169,15 @@ def _ways_out(survey: EpsilonSurvey) -> tuple[str, ...]:
     """Say of each scheme that takes more noise than the claimed one how much, in the words of a report."""
     if not survey.noise_needed:
         return ()
-    target, claimed = survey.claim["target_epsilon"], survey.noise_needed[0]
-    needing = (
-        (row.scheme, noise)
-        for row, noise in zip(survey.rows[1:], survey.noise_needed[1:], strict=True)
-        if noise is not None and claimed is not None and noise > claimed
+    claimed = survey.noise_needed[0]
+    by_noise: dict[str, list[SamplingScheme]] = {}
+    for row, noise in zip(survey.rows, survey.noise_needed, strict=True):
+        if noise is not None and claimed is not None and noise > claimed:
+            by_noise.setdefault(format_upper(noise), []).append(row.scheme)
+    return tuple(
+        keep_sampling(*schemes, noise_needed=float(noise), epsilon=survey.claim["target_epsilon"])
+        for noise, schemes in by_noise.items()
     )
-    said = (keep_sampling(scheme, noise_needed=noise, epsilon=target) for scheme, noise in needing)
-    return tuple(dict.fromkeys(said))
 
 
 def _headline(survey: EpsilonSurvey) -> str:
@@ -226,6 +226,19 @@ def _print_table(console: Console, header: Sequence[str], rows: Sequence[Sequenc
     for row in rows:
         table.add_row(*(printable(cell) for cell in row))
     console.print(table)
+
+
+def _print_ways_out(console: Console, survey: EpsilonSurvey) -> None:
+    sentences = _ways_out(survey)
+    if not sentences:
+        return
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=1)
+    grid.add_column(ratio=1)
+    for sentence in sentences:
+        grid.add_row("-", printable(sentence))
+    console.print("\nWays out\n")
+    console.print(grid)
 
 
 def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

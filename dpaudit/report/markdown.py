@@ -57,9 +57,9 @@ def _canary(view: View) -> list[str]:
     canary = view.canary
     lines = _table(
         "Lower bounds from canaries",
-        ("Method", "At least", "Confidence", "Attacker", "Canaries", "Assumes", "Role"),
+        ("Method", "Decides", "For information", "Attacker", "Canaries", "Assumes"),
         [
-            (row.method, row.lower, row.confidence, row.threat_model, row.canaries, row.assumes, row.decides)
+            (row.method, row.deciding, row.reported, row.threat_model, row.canaries, row.assumes)
             for row in canary.bounds
         ],
         canary.bounds_caption,

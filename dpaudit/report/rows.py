@@ -65,21 +65,23 @@ class CurveTable:
 
 @dataclass(frozen=True, slots=True)
 class BoundRow:
-    """One lower bound from canaries."""
+    """The lower bounds of one method on one attack."""
 
     method: str
-    lower: str
-    confidence: str
+    deciding: str
+    """The bound that may refute the claim, with its confidence; empty where none does."""
+    reported: str
+    """The bound at the usual confidence, with it; empty where there is none."""
     threat_model: str
     canaries: str
     """Canaries, and runs where there were several."""
     assumes: str
-    decides: str
-    """DECIDES or REPORTED."""
     attack: str
     reference: str
+    remarks: str
     low: float
-    """Unrounded, for drawing."""
+    """The deciding bound, else the reported one, unrounded, for drawing."""
+    reported_low: float | None
 
 
 @dataclass(frozen=True, slots=True)

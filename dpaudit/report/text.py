@@ -117,13 +117,12 @@ def _canary(console: Console, canary: CanarySection) -> None:
     if canary.bounds:
         table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
         table.add_column("Lower bound by", ratio=1)
-        for column in ("At least", "Confidence"):
-            table.add_column(column, justify="right", no_wrap=True)
-        for column in ("Assumes", "Role"):
-            table.add_column(column, no_wrap=column == "Role")
+        for column in ("Decides", "For information"):
+            table.add_column(column)
+        table.add_column("Assumes")
         for row in canary.bounds:
             method = f"{row.method}, {row.threat_model}, {row.canaries}"
-            table.add_row(_text(method), row.lower, row.confidence, row.assumes, row.decides)
+            table.add_row(_text(method), row.deciding, row.reported, row.assumes)
         _block(console, "Lower bounds from canaries", table)
         console.print(Padding(_text(canary.bounds_caption), (0, 0, 0, 2)))
     if canary.mechanism:
