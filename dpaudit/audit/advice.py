@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dpaudit import accounting
 from dpaudit.audit.epsilons import bracket
+from dpaudit.audit.keeping import keep_sampling
 from dpaudit.audit.rules import RULES
 from dpaudit.audit.setting import PASSES, Setting
 from dpaudit.epochs import steps_of_epochs
@@ -103,10 +104,7 @@ def _keep_sampling(claimed: SamplingScheme, evidence: Evidence, setting: Setting
         return ""
     if sigma <= setting.noise_multiplier or _repeats(evidence):
         return ""
-    return (
-        f"Or keep what runs and raise the noise multiplier to {format_upper(sigma)}: that is proved to give "
-        f"epsilon at most {format_upper(target.upper)}."
-    )
+    return keep_sampling(observed.scheme, noise_needed=sigma, epsilon=target.upper)
 
 
 def _repeats(evidence: Evidence) -> bool:

@@ -36,7 +36,18 @@ class _Run:
     adjacency: Adjacency
 
 
-@click.command(context_settings=HELP, epilog="Exit codes: 0 done, 2 wrong input.")
+@click.command(
+    context_settings=HELP,
+    epilog="""Exit codes: 0 done, 2 wrong input.
+
+    \b
+    Examples:
+      dpaudit epsilon --batch-size 64 --num-records 1536 --epochs 10 \\
+          --delta 1e-5 --noise-multiplier 1
+      dpaudit epsilon --sampling-rate 0.01 --steps 1000 --delta 1e-5 \\
+          --target-epsilon 4 --figure epsilon.svg --over steps
+    """,
+)
 @click.option("--noise-multiplier", type=float, help="Noise standard deviation / clip norm.")
 @click.option("--sampling-rate", type=float, help="Claimed Poisson rate q, in (0, 1].")
 @click.option("--batch-size", type=click.IntRange(min=1), help="With --num-records: q = batch / N.")
@@ -46,7 +57,11 @@ class _Run:
 @click.option("--delta", type=float, required=True, help="In (0, 1).")
 @click.option("--adjacency", type=click.Choice(ADJACENCIES), default="zero_out", show_default=True)
 @click.option("--scheme", "extra", multiple=True, help="Add one: 'shuffle(batch_size=100)'.")
-@click.option("--target-epsilon", type=float, help="Also the noise that every scheme needs for it.")
+@click.option(
+    "--target-epsilon",
+    type=float,
+    help="Also the noise that every scheme needs for it, and without --noise-multiplier the claimed one's.",
+)
 @click.option("--accountants", is_flag=True, help="Also ask dp-accounting and Opacus.")
 @click.option("--figure", type=PATH, help="Draw epsilon along an axis: .svg, .png or .pdf.")
 @click.option("--over", type=click.Choice(("sigma", "steps", "delta")), default="sigma", show_default=True)

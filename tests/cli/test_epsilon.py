@@ -58,6 +58,8 @@ def test_text_is_a_table_of_80_columns(target: str | None) -> None:
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert ("Noise for 4" in result.stdout) is (target is not None)
     assert "refuted, x" in result.stdout
+    assert "The same on a logarithmic axis" in result.stdout
+    assert ("If you keep shuffling, " in " ".join(result.stdout.split())) is (target is not None)
     assert result.stderr == ""
 
 
@@ -71,6 +73,7 @@ def test_target_alone_finds_the_noise() -> None:
     assert claimed["noise_multiplier_for_target"] == pytest.approx(record["claim"]["noise_multiplier"])
     shuffled = next(entry for entry in record["epsilons"] if entry["scheme"] == "shuffle")
     assert shuffled["noise_multiplier_for_target"] > claimed["noise_multiplier_for_target"]
+    assert any(sentence.startswith("If you keep shuffling, ") for sentence in record["advice"])
 
 
 def test_a_rate_alone_leaves_out_what_needs_the_size() -> None:
