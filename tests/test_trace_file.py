@@ -263,3 +263,21 @@ def test_traces_that_do_not_join(tmp_path) -> None:
     with pytest.raises(ValueError, match="no trace"):
         join_traces([], tmp_path / "t")
     assert not (tmp_path / "t").exists()
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_a_mapped_trace_is_audited_as_one_in_memory(tmp_path, monkeypatch, repeats) -> None:
+    from dpaudit.sampling import battery, check_sampling
+
+    monkeypatch.setattr(battery, "_MOST_BYTES", 0)  # copies go to disk too
+    rng = np.random.default_rng(0)
+    given = [batch for _ in range(8) for batch in rng.permutation(N).reshape(10, 5)]
+    if repeats:
+        given = [np.concatenate((batch, batch[:1])) for batch in given]
+    with TraceWriter(tmp_path / "t", num_records=N, chunk_draws=30) as writer:
+        for batch in given:
+            writer.add(batch)
+    mapped = check_sampling(open_trace(tmp_path / "t"), sampling_rate=0.1)
+    kept = check_sampling(SamplingTrace.from_batches(given, num_records=N), sampling_rate=0.1)
+    assert mapped == kept
+    assert mapped.rejects_poisson

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dpaudit.sampling import kernels
 from dpaudit.sampling.accumulate import TraceStatistics, gather
@@ -26,6 +29,8 @@ from dpaudit.sampling.rules import RULES
 from dpaudit.sampling.sizes import size_tests
 from dpaudit.trace import SamplingTrace
 
+# Largest copy of a trace's draws that is made in memory: those of most trainings.
+_MOST_BYTES = 1 << 29
 _WITH_GROUPS = frozenset({"DPA122", "DPA123"})
 # Each randomised test has its own numbers.
 _SIZES, _INCLUSIONS, _ROWS, _GROUPS = range(4)
@@ -126,8 +131,16 @@ def duplicate_test(statistics: TraceStatistics) -> Outcome:
 
 def _without_duplicates(trace: SamplingTrace, statistics: TraceStatistics) -> SamplingTrace:
     """Copy the trace with each record once a step: the other tests speak of sets of records."""
-    kept = np.empty(statistics.distinct_draws, trace.indices.dtype)
+    kept = _scratch(statistics.distinct_draws, trace.indices.dtype)
     marks = np.full(trace.num_records, -1, np.int32)
     kernels.drop_duplicates(trace.indices, trace.offsets, statistics.sizes, marks, kept)
     offsets = np.concatenate(([0], np.cumsum(statistics.sizes, dtype=np.int64)))
     return dataclasses.replace(trace, indices=kept, offsets=offsets)
+
+
+def _scratch(length: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Give room for a copy of the draws: on disk where it is large, so that memory stays flat."""
+    if length * dtype.itemsize <= _MOST_BYTES:
+        return np.empty(length, dtype)
+    with tempfile.TemporaryFile() as file:  # the mapping outlives it
+        return np.asarray(np.memmap(file, dtype, "w+", shape=(length,)))
