@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from dpaudit.findings import HypothesisTest as HypothesisTest
     from dpaudit.findings import ObservedScheme as ObservedScheme
     from dpaudit.instrument import record as record
+    from dpaudit.instrument import record_script as record_script
+    from dpaudit.instrument import step as step
     from dpaudit.interval import Basis as Basis
     from dpaudit.interval import EpsilonInterval as EpsilonInterval
     from dpaudit.sampling import check_sampling as check_sampling
@@ -66,7 +68,7 @@ _HOME = {
     "errors": ("DpauditError",),
     "evidence": ("Evidence",),
     "findings": ("HypothesisTest", "ObservedScheme"),
-    "instrument": ("record",),
+    "instrument": ("record", "record_script", "step"),
     "interval": ("Basis", "EpsilonInterval"),
     "sampling": ("check_sampling",),
     "scheme": (

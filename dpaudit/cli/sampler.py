@@ -12,33 +12,54 @@ from typing import Any
 import click
 
 from dpaudit.audit.loader import Progress, audit_loader
-from dpaudit.audit_report import write_whole
+from dpaudit.audit_report import AuditReport, write_whole
 from dpaudit.claim_file import AuditSettings, ClaimFile, read_claim_file
+from dpaudit.cli.follow import follow_trace
 from dpaudit.cli.options import HELP, PATH, claim_options, merge_flags, output_options
 from dpaudit.cli.output import EXIT_CODES, emit, render, require_writable
+from dpaudit.cli.program import audit_program
+
+_PROGRAM_FAILED = 2
+"""A program that ended in failure is wrong input, whatever could be seen of it."""
 
 
 @click.command(
     context_settings=HELP,
     epilog="Exit codes: 0 consistent, 1 refuted or unsupported, 2 wrong input, 3 inconclusive.",
 )
-@click.argument("target", required=False)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[TARGET | -- ARGUMENTS...]")
+@click.option("--script", help="Run this training script as it is, and audit what reaches its optimizer.")
+@click.option("-m", "--module", help="The same for a module, as after python -m.")
+@click.option("--strict", is_flag=True, help="Let a failure of the recording end the program.")
 @click.option("--claim", "claim_path", type=PATH, help="Claim file (TOML); flags override its fields.")
 @claim_options
-@click.option("--steps", type=click.IntRange(min=1), help="Steps to watch; default: enough for a verdict.")
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    help="Steps to watch; default: enough for a verdict, or the whole program.",
+)
 @click.option("--runs", type=click.IntRange(min=1), help="Watch several seeds: shows a fixed one.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the first run.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Cuts a bare sampler's stream in batches.")
 @click.option("--significance", type=float, help="Family-wise error of the tests; default 0.001.")
 @click.option("--save-trace", type=PATH, help="Also keep the trace (.npz). It is as sensitive as the data.")
+@click.option("--stream", type=PATH, help="Write the trace to this new directory as it grows, not to memory.")
+@click.option("--follow", is_flag=True, help="TARGET is a trace directory: test each step as it is written.")
+@click.option("--patience", type=click.FloatRange(min=0), help="Seconds without news that end --follow.")
 @output_options
 def command(
-    target: str | None,
+    words: tuple[str, ...],
+    script: str | None,
+    module: str | None,
+    strict: bool,
     claim_path: Path | None,
     form: str,
     output: Path | None,
     html: Path | None,
     save_trace: Path | None,
+    stream: Path | None,
+    follow: bool,
+    patience: float | None,
     exit_zero: bool,
     quiet: bool,
     verbose: bool,
@@ -47,20 +68,42 @@ def command(
     """Test what a data loader really samples, and what epsilon that deserves.
 
     TARGET is my_loader.py, my_loader.py:name, my_loader.py:name(arg=1),
-    package.module:name or trace.npz; a claim file may name it instead.
+    package.module:name, trace.npz or a trace directory; a claim file may
+    name it instead.
+    With --script or -m a whole training program runs as it is, with the
+    ARGUMENTS after --, and the batches that reach its optimizer are tested
+    against the claim that it makes itself.
     """
     require_writable(output, html, save_trace)
-    file = _claim_file(claim_path, target, flags)
-    if file.target is None:
-        raise click.UsageError("no TARGET: name a loader, or give a claim file that does.")
-    with progress_bar("Watching batches", quiet) as progress:
-        report = audit_loader(file, command=sys.argv, progress=progress, save_trace=save_trace)
+    failed = False
+    if script is not None or module is not None:
+        _refuse_for_programs(script, module, {**flags, "stream": stream, "follow": follow or None})
+        report, failed = audit_program(
+            script or module or "",
+            words,
+            is_module=module is not None,
+            file=_claim_file(claim_path, None, flags),
+            command=sys.argv,
+            strict=strict,
+            save_trace=save_trace,
+            own_stdout=output is not None,
+        )
+    else:
+        file = _claim_file(claim_path, _target(words), flags)
+        if file.target is None:
+            raise click.UsageError("no TARGET: name a loader, or give a claim file that does.")
+        report = (
+            _audit_target(file, quiet, save_trace, stream)
+            if not follow
+            else follow_trace(file, quiet=quiet, patience=patience)
+        )
     if html is not None:
         from dpaudit.report.html import to_html
 
         write_whole(html, to_html(report))
     emit(render(report, form, verbose=verbose, to_terminal=output is None), output)
-    return 0 if exit_zero else EXIT_CODES[report.verdict.outcome]
+    code = 0 if exit_zero else EXIT_CODES[report.verdict.outcome]
+    return code or (_PROGRAM_FAILED if failed else 0)
 
 
 @contextmanager
@@ -75,6 +118,26 @@ def progress_bar(title: str, quiet: bool) -> Iterator[Progress | None]:
     with Bar(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, wanted: bar.update(task, completed=done, total=wanted)
+
+
+def _audit_target(file: ClaimFile, quiet: bool, save_trace: Path | None, stream: Path | None) -> AuditReport:
+    with progress_bar("Watching batches", quiet) as progress:
+        return audit_loader(file, command=sys.argv, progress=progress, save_trace=save_trace, stream=stream)
+
+
+def _target(words: tuple[str, ...]) -> str | None:
+    if len(words) > 1:
+        raise click.UsageError(f"one TARGET at a time, not {' '.join(words)}; or --script with arguments.")
+    return words[0] if words else None
+
+
+def _refuse_for_programs(script: str | None, module: str | None, flags: dict[str, Any]) -> None:
+    """Refuse what does not go with a program: it is run once, and draws its own randomness."""
+    if script is not None and module is not None:
+        raise click.UsageError("give --script or -m, not both.")
+    for name in ("runs", "seed", "batch_size", "stream", "follow"):
+        if flags.get(name) is not None:
+            raise click.UsageError(f"--{name.replace('_', '-')} is not for a program, which seeds itself.")
 
 
 def _claim_file(path: Path | None, target: str | None, flags: dict[str, Any]) -> ClaimFile:

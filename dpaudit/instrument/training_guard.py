@@ -80,8 +80,8 @@ def refuse_training(file: Path | str) -> Iterator[None]:
         raise TargetError(
             f"importing {file} starts training ({watcher.seen}{place})",
             "Move the training under `if __name__ == '__main__':` or into a function, and leave the "
-            "loader as a module attribute or a factory (my_loader.py:make_loader). Auditing a whole "
-            "training script as it runs (--script) is not part of this version.",
+            "loader as a module attribute or a factory (my_loader.py:make_loader). Or audit the whole "
+            f"program as it runs: dpaudit sampler --script {file}.",
         )
 
 

@@ -179,8 +179,10 @@ class Session:
             current = feed.current
             if current is None or not current.delivered:
                 continue
-            # A prefetcher reaches the end of its pass before the last batches are used.
-            if not current.ended or (current.uses and current is self.latest):
+            # A prefetcher reaches the end of its pass before the last batches are used, and the iterator
+            # of `next(iter(loader))` is gone at once. Batches that were all fetched and kept stay out.
+            latest = current is self.latest and (current.uses > 0 or current.delivered == 1)
+            if latest or not current.ended:
                 feed.use()
 
     def stepped(self, optimizer: Any, name: str = "") -> None:

@@ -16,6 +16,9 @@ from dpaudit.instrument.result import Recording, finish
 from dpaudit.instrument.script.attribution import Attribution, Pattern, attribute
 from dpaudit.instrument.script.feed import Feed, IntArray, StepLog
 
+_FEW_STEPS = 4
+"""Steps below which one batch may well have been used by most of them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FedOptimizer:
@@ -54,13 +57,31 @@ def traces_of(feed: Feed, num_records: int | None) -> Iterator[FedOptimizer]:
         recorder, batches, unfed, used = _steps(feed, told, log, indices, offsets)
         if recorder.steps == 0 or recorder.indices().size == 0:
             continue
+        _refuse_kept_batches(feed, told, recorder.steps)
         notes = tuple(_notes(feed, told, unfed))
         recorder.uncertain = feed.uncertain
         rows = _rows(feed, used)
-        source = _FeedSource(feed.method, _facts(feed, rows), notes, rows)
+        source = _FeedSource(feed.method, feed.facts, notes, rows)
         # `finish` reads method, facts, notes and rows of its source, and nothing else.
         recording = finish(recorder, source, stated=num_records, labels=None, seed=None)  # type: ignore[arg-type]
         yield FedOptimizer(number=number, optimizer=log.optimizer, recording=recording, batches=batches)
+
+
+def _refuse_kept_batches(feed: Feed, told: Attribution, steps: int) -> None:
+    """Refuse a batch that half of the steps come after: a program that cuts its own batches from it.
+
+    Raises:
+      DpauditError: there is such a batch.
+    """
+    if feed.method is Method.STREAM or steps < _FEW_STEPS:
+        return
+    most = int(np.bincount(told.first).max(initial=0))
+    if 2 * most > len(told.first):
+        raise DpauditError(
+            f"{most} of {len(told.first)} backward calls came after one and the same batch, without another "
+            "one being handed over: which of its records each used cannot be told",
+            "Say it: dpaudit.step(records) at the end of each step.",
+        )
 
 
 def _steps(
@@ -112,10 +133,6 @@ def _rows(feed: Feed, passes: set[int]) -> RecordNumbers | None:
     every = np.arange(inside.rows) if inside.numbers is None else inside.numbers
     lookup[:] = np.minimum(np.searchsorted(distinct, every), len(distinct) - 1)
     return RecordNumbers(len(distinct), lookup)
-
-
-def _facts(feed: Feed, rows: RecordNumbers | None) -> LoaderFacts:
-    return feed.facts
 
 
 def _notes(feed: Feed, told: Attribution, unfed: int) -> Iterator[str]:

@@ -1,0 +1,101 @@
+"""Audit a training program: what reached its optimizer, against the claim that it makes itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dpaudit.audit.sampling import Subject, audit_sampling
+from dpaudit.audit.script_claim import ProgramClaim, read_claim
+from dpaudit.audit.script_fields import beside_seen
+from dpaudit.audit_report import AuditReport
+from dpaudit.claim import PrivacyClaim
+from dpaudit.instrument.script import ScriptRun
+from dpaudit.provenance import Provenance
+from dpaudit.scheme import Unrecognised
+from dpaudit.verdict import Outcome, Reason, Verdict
+
+_NO_CLAIM = (
+    "No claim: the program asked no accountant that is known here (Opacus, dp_accounting), and none was given."
+)
+
+
+def audit_script(
+    run: ScriptRun,
+    given: PrivacyClaim,
+    *,
+    provenance: Provenance,
+    title: str = "",
+    significance: float = 1e-3,
+) -> AuditReport:
+    """Test what went into the optimizer steps of a program against what the program claims.
+
+    Args:
+      run: of the program; its first trace is audited.
+      given: fields of the claim that were stated; they win over what the program says.
+      provenance: of this audit.
+      title: of the report; the program's command if empty.
+      significance: family-wise error of the sampling tests.
+
+    Returns:
+      The report, its fields claimed beside seen. Without any claim the verdict is INCONCLUSIVE: what
+      was seen is told, and there is nothing to hold it against.
+    """
+    program = read_claim(run, given)
+    claim = program.claim
+    recording = run.main.recording
+    subject = Subject(
+        title=title or str(run.program),
+        target=str(run.program),
+        notes=(*run.notes, _steps_of(run), *recording.notes, *program.notes),
+    )
+
+    def audit(of: PrivacyClaim) -> AuditReport:
+        return audit_sampling(
+            recording.trace,
+            of,
+            subject=subject,
+            provenance=provenance,
+            assumed_rate=recording.facts.sampling_rate,
+            significance=significance,
+        )
+
+    report = audit(claim)
+    if program.unamplified and given.scheme is None:
+        report = _without_amplification(report, audit)
+    observed = report.evidence.observed
+    report = replace(report, fields=beside_seen(report.fields, run, program, observed))
+    return report if _claims_anything(program, given) else _unclaimed(report)
+
+
+def _without_amplification(report: AuditReport, audit: object) -> AuditReport:
+    """Audit again: an accountant that assumes no sampling leaves any sampling open."""
+    observed = report.evidence.observed
+    if observed is None or isinstance(observed.scheme, Unrecognised) or not callable(audit):
+        return report
+    again: AuditReport = audit(replace(report.claim, scheme=observed.scheme))
+    note = "The accountant assumed no amplification by sampling: what runs was taken for what is claimed."
+    return replace(again, notes=(*again.notes, note))
+
+
+def _claims_anything(program: ProgramClaim, given: PrivacyClaim) -> bool:
+    stated = (given.scheme, given.epsilon, given.noise_multiplier)
+    return program.sampling_rate is not None or program.claim.epsilon is not None or any(
+        value is not None for value in stated
+    )  # fmt: skip
+
+
+def _unclaimed(report: AuditReport) -> AuditReport:
+    observed = report.evidence.observed
+    seen = "" if observed is None else f" What runs is {observed.description}."
+    verdict = Verdict(outcome=Outcome.INCONCLUSIVE, reasons=(Reason("DPA400", f"{_NO_CLAIM}{seen}"),))
+    advice = "State a claim: --sampling-rate, --noise-multiplier, --epochs ..., or a claim file."
+    return replace(report, verdict=verdict, advice=(advice,), notes=(_NO_CLAIM, *report.notes))
+
+
+def _steps_of(run: ScriptRun) -> str:
+    main = run.main
+    facts = main.recording.facts
+    return (
+        f"Batches of {facts.dataset or facts.loader} were followed up to the steps of {main.optimizer}: "
+        f"{main.batches} batches went into {main.recording.trace.steps} steps."
+    )

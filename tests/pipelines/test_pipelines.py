@@ -1,0 +1,94 @@
+"""The gallery: small programs with real libraries, right and wrong, each with the verdict it must get."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from dpaudit.audit.script import audit_script
+from dpaudit.claim import PrivacyClaim
+from dpaudit.instrument.script import Program, ScriptRun, record_script
+from dpaudit.instrument.seeding import restored
+from dpaudit.provenance import collect
+
+torch = pytest.importorskip("torch")
+PROGRAMS = Path(__file__).parent / "programs"
+
+# Program -> (verdict, what runs, libraries it needs).
+GALLERY: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "opacus_poisson": ("consistent", "poisson", ("opacus",)),
+    "opacus_with_epsilon": ("consistent", "poisson", ("opacus",)),
+    "opacus_not_wrapped": ("consistent", "poisson", ("opacus",)),
+    "opacus_ghost": ("consistent", "poisson", ("opacus",)),
+    "opacus_memory_manager": ("consistent", "poisson", ("opacus",)),
+    "opacus_workers": ("consistent", "poisson", ("opacus",)),
+    "opacus_validation": ("consistent", "poisson", ("opacus",)),
+    "prefetched_poisson": ("consistent", "poisson", ("opacus",)),
+    "lightning_datamodule": ("consistent", "poisson", ("opacus", "pytorch_lightning")),
+    "hf_trainer_private_loader": ("consistent", "poisson", ("opacus", "transformers", "accelerate")),
+    "hf_datasets_poisson": ("consistent", "poisson", ("opacus", "datasets")),
+    "accelerate_poisson": ("consistent", "poisson", ("opacus", "accelerate")),
+    "stateful_poisson": ("consistent", "poisson", ("opacus", "torchdata")),
+    "by_hand_poisson": ("consistent", "poisson", ()),
+    "numpy_marked_steps": ("consistent", "poisson", ()),
+    "jax_poisson": ("consistent", "poisson", ("jax_privacy",)),
+    "shuffled_without_amplification": ("consistent", "shuffle", ()),
+    "opacus_thrown_away": ("refuted", "shuffle", ("opacus",)),
+    "opacus_no_poisson": ("refuted", "shuffle", ("opacus",)),
+    "opacus_memory_manager_other_loader": ("refuted", "shuffle", ("opacus",)),
+    "opacus_accumulation": ("refuted", "shuffle", ("opacus",)),
+    "opacus_same_seed_each_epoch": ("refuted", "replayed_poisson", ("opacus",)),
+    "opacus_skips_large_batches": ("unsupported", "truncated_poisson", ("opacus",)),
+    "opacus_skips_empty_batches": ("unsupported", "unrecognised", ("opacus",)),
+    "opacus_account_lost": ("refuted", "poisson", ("opacus",)),
+    "opacus_optimizer_thrown_away": ("refuted", "poisson", ("opacus",)),
+    "opacus_wrong_length": ("refuted", "poisson", ("opacus",)),
+    "lightning_plain_loader": ("refuted", "shuffle", ("opacus", "pytorch_lightning")),
+    "hf_trainer_own_loader": ("refuted", "shuffle", ("opacus", "transformers", "accelerate")),
+    "hf_datasets_streamed": ("refuted", "buffer_shuffle", ("datasets",)),
+    "webdataset_shuffle": ("unsupported", "unrecognised", ("webdataset",)),
+    "accelerate_shuffle": ("refuted", "shuffle", ("opacus", "accelerate")),
+    "by_hand_two_draws_a_step": ("unsupported", "unrecognised", ()),
+    "by_hand_longer_than_planned": ("refuted", "poisson", ("opacus",)),
+    "by_hand_less_noise": ("refuted", "poisson", ("opacus",)),
+    "balanced_classes": ("refuted", "fixed_size", ()),
+    "fixed_size_draws": ("refuted", "fixed_size", ()),
+    "jax_cyclic": ("refuted", "cyclic_poisson", ("jax_privacy",)),
+    "plain_torch": ("inconclusive", "shuffle", ()),
+}
+QUICK = ("opacus_poisson", "opacus_thrown_away")
+
+
+def require(library: str) -> None:
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+
+
+def run(name: str) -> ScriptRun:
+    with restored(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return record_script(Program(str(PROGRAMS / f"{name}.py")))
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in GALLERY]
+)
+def test_each_program_gets_its_verdict(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    verdict, scheme, libraries = GALLERY[name]
+    for library in libraries:
+        require(library)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    ran = run(name)
+    assert not ran.ending.is_failure, ran.ending.traceback
+    report = audit_script(ran, PrivacyClaim(), provenance=collect(command=[]))
+    assert report.evidence.observed is not None
+    observed = report.evidence.observed
+    assert (report.verdict.outcome.value, observed.scheme.name) == (verdict, scheme), observed.description
+
+
+def test_the_gallery_is_whole() -> None:
+    assert {path.stem for path in PROGRAMS.glob("*.py")} == {*GALLERY, "parts"}
