@@ -21,6 +21,8 @@ from dpaudit.scores import CanaryScores
 
 # Runs handed to a thread at a time: long enough to forget the hand-over, short enough to stop soon.
 _CHUNK = 16
+# Keeps the streams of models apart from others that a caller makes from the same seed.
+_STREAM = 0x6D6F64656C
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -142,7 +144,8 @@ def train_many(
 
     def train_chunk(models: range) -> None:
         for model in models:
-            rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence((seed, first + model))))
+            stream = np.random.SeedSequence(seed, spawn_key=(_STREAM, first + model))
+            rng = np.random.Generator(np.random.SFC64(stream))
             records = data.records + int(chosen[model])
             train(
                 rng, features[:records], labels[:records], weights[model], scheme, rate, size,

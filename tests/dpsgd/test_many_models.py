@@ -18,6 +18,7 @@ from dpaudit.dpsgd import (
     dead_feature_canary,
     train_many,
 )
+from dpaudit.dpsgd.many_models import _STREAM
 from dpaudit.dpsgd.many_models_kernel import clipped_sum, poisson_batch, shuffle
 from dpaudit.scheme import FixedSize, Poisson, Shuffle
 
@@ -76,7 +77,8 @@ def test_clipped_sum_is_that_of_the_reference_engine(clip_norm):
 
 def replayed(data, plan, included, model, seed):
     """Train one model with the reference engine on the batches that the stream gives."""
-    rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence((seed, model))))
+    stream = np.random.SeedSequence(seed, spawn_key=(_STREAM, model))
+    rng = np.random.Generator(np.random.SFC64(stream))
     rows = np.vstack((data.features, data.canary)) if included else data.features
     labels = np.append(data.labels, data.canary_label) if included else data.labels
     weights = np.zeros((rows.shape[1], data.classes))
