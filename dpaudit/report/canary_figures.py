@@ -62,7 +62,7 @@ def _bounds(report: AuditReport, view: View) -> Figure:
         rows, marks, label="epsilon (nats)", title="Lower bounds on epsilon from canaries, by method."
     )
     left = len(view.canary.bounds) - len(shown)
-    caption = "Lower bounds by method: epsilon is to the right of where each bar begins; the table has the confidences."
+    caption = "Lower bounds by method: each bar begins at the bound; confidences are in the table."
     if any(row.deciding and row.reported for row in shown):
         caption += " Dots: the bound of the same method for information, at the usual confidence."
     if marks:

@@ -56,14 +56,15 @@ def _seen(canary: CanaryEvidence) -> tuple[str, ...]:
     lines = []
     for attack in dict.fromkeys((bound.attack, bound.threat_model) for bound in canary.bounds):
         bound = next(one for one in canary.bounds if (one.attack, one.threat_model) == attack)
-        lines.append(f"Attack by {bound.attack} ({_THREATS[bound.threat_model][0]}): {_amount(bound)}.")
+        lines.append(f"Attack by {bound.attack} ({_THREATS[bound.threat_model][0]}): {amount(bound)}.")
     rejected = len(canary.rejections)
     if canary.tests:
         lines.append(f"{rejected} of {len(canary.tests)} tests of the claimed mechanism were rejected.")
     return tuple(lines)
 
 
-def _amount(bound: CanaryBound) -> str:
+def amount(bound: CanaryBound) -> str:
+    """Count canaries and runs."""
     runs = f" in each of {bound.runs:,} runs" if bound.runs > 1 else " in one run"
     return f"{bound.canaries:,} canar{'y' if bound.canaries == 1 else 'ies'}{runs}"
 
