@@ -176,6 +176,11 @@ def _weigh(
         runs=len(runs),
         checked_apart=_checked(releases) and observed is not None and not observed.contradicts_claim,
     )
+    mechanism = mechanism_rows(
+        releases.observations,
+        tuple(str(name).removeprefix("model.") for name in runs[0].tensors),
+        asked.noise_multiplier or math.nan,
+    )
     return CanaryEvidence(
         bounds=bounds,
         tests=gate.tests,
@@ -187,13 +192,9 @@ def _weigh(
             tests=len(gate.tests),
         ),
         scores=_summaries(scores, black_box, asked, delta),
-        mechanism=mechanism_rows(
-            releases.observations,
-            tuple(str(name).removeprefix("model.") for name in runs[0].tensors),
-            asked.noise_multiplier or math.nan,
-        ),
+        mechanism=mechanism,
         setting=describe_runs(runs, plan, black_box),
-        notes=(*notes, *remark_on(runs, plan)),
+        notes=(*notes, *remark_on(runs, plan, mechanism)),
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from dpaudit.canary import ESTIMATORS, AuditPlan, PlannedBound, deciding_confidences, per_step_lower_bound
 from dpaudit.canary.deciding import PER_STEP
@@ -67,7 +69,7 @@ def attack_bounds(
     Returns:
       The bounds, deciding ones behind those for reading; and notes on those that could not be had.
     """
-    planned = [PlannedBound(estimator=PER_STEP)] if observations is not None else []
+    planned = [PlannedBound(estimator=PER_STEP)] * (0 if observations is None else 2)
     for attack in attacks:
         planned += [
             PlannedBound(estimator=name, independent_canaries=attack.independent)
@@ -77,7 +79,9 @@ def attack_bounds(
     found: list[CanaryBound] = []
     notes: list[str] = []
     if observations is not None:
-        found += _per_step(observations, subject, confidences.pop(0), runs, checked_apart)
+        whole, least = confidences.pop(0), confidences.pop(0)
+        found += _per_step(observations, subject, whole, runs, checked_apart)
+        found += _least_protected(observations, subject, least, runs)
     for attack in attacks:
         for name in attack.estimators:
             try:
@@ -117,31 +121,81 @@ def _per_step(
     observations: StepObservations, subject: Subject, deciding: float | None, runs: int, checked_apart: bool
 ) -> list[CanaryBound]:
     def bound(confidence: float, measured: Measured = "estimated") -> EpsilonInterval:
-        return per_step_lower_bound(
-            observations,
-            subject.claim,
-            delta=subject.delta,
-            confidence=confidence,
-            rate=measured,
-            sensitivity=measured,
-        )
+        return _composed(observations, subject, confidence, measured)
 
     rows = [(interval, decides, "every released update") for interval, decides in _at_levels(bound, deciding)]
     if checked_apart:
         words = "every released update; sampling and clipping checked apart"
         rows.append((bound(READING, "claimed"), False, words))
+    return [_white_box(interval, decides, words, observations, runs) for interval, decides, words in rows]
+
+
+def _least_protected(
+    observations: StepObservations, subject: Subject, deciding: float | None, runs: int
+) -> list[CanaryBound]:
+    """Bound epsilon by the parameter tensor that leaks most; their number is paid for.
+
+    A record that lives in one tensor has only the noise of that tensor to hide it.
+    """
+    parts = _by_tensor(observations)
+
+    def bound(confidence: float) -> EpsilonInterval:
+        share = 1 - (1 - confidence) / len(parts)
+        found = [_composed(part, subject, share, "estimated") for part in parts]
+        return replace(max(found, key=lambda one: one.lower), confidence=confidence)
+
+    if len(parts) < 2:
+        return []
+    words = "every released update of the least protected tensor"
     return [
-        CanaryBound(
-            interval=interval,
-            validity="claim",
-            threat_model="white_box",
-            attack=attack,
-            canaries=observations.canaries // runs,
-            runs=runs,
-            decides=decides,
-        )
-        for interval, decides, attack in rows
+        _white_box(interval, decides, words, observations, runs)
+        for interval, decides in _at_levels(bound, deciding)
     ]
+
+
+def _by_tensor(observations: StepObservations) -> list[StepObservations]:
+    """Cut observations by parameter tensor; one without a participation shows no epsilon, and is left out."""
+    labels = np.asarray(observations.tensor)
+    parts = []
+    for label in np.unique(labels):
+        here = labels == label
+        included = observations.included[here]
+        if observations.participated[:, here].any() and not included.all():
+            parts.append(
+                StepObservations(
+                    value=observations.value[:, here],
+                    participated=observations.participated[:, here],
+                    included=included,
+                )
+            )
+    return parts
+
+
+def _composed(
+    observations: StepObservations, subject: Subject, confidence: float, measured: Measured
+) -> EpsilonInterval:
+    return per_step_lower_bound(
+        observations,
+        subject.claim,
+        delta=subject.delta,
+        confidence=confidence,
+        rate=measured,
+        sensitivity=measured,
+    )
+
+
+def _white_box(
+    interval: EpsilonInterval, decides: bool, attack: str, observations: StepObservations, runs: int
+) -> CanaryBound:
+    return CanaryBound(
+        interval=interval,
+        validity="claim",
+        threat_model="white_box",
+        attack=attack,
+        canaries=observations.canaries // runs,
+        runs=runs,
+        decides=decides,
+    )
 
 
 def _at_levels(

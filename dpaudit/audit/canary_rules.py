@@ -43,8 +43,8 @@ CANARY_RULES = (
         id="DPA304",
         title="independent noise across steps",
         null_hypothesis="The noise of different steps is independent",
-        method="Largest correlation of any two steps (exact beta law), of any lag (Azuma), and a part shared by "
-        "all coordinates (analysis of variance), each corrected for what was tried",
+        method="Largest correlation of any two steps (exact beta law), of any lag (Azuma), and a part shared "
+        "by all coordinates (analysis of variance), each corrected for what was tried",
         misses="Dependence without correlation",
         fix=_FRESH,
         effect_unit="largest correlation seen",
@@ -54,8 +54,8 @@ CANARY_RULES = (
         id="DPA305",
         title="independent noise across coordinates",
         null_hypothesis="The noise of different coordinates is independent",
-        method="As DPA304, between the noise series of coordinates; equal noise at a constant distance is looked "
-        "for among all",
+        method="As DPA304, between the noise series of coordinates; equal noise at a constant distance is "
+        "looked for among all",
         misses="Dependence without correlation; pairs outside the evenly spread subset that is tried",
         fix=_FRESH,
         effect_unit="largest correlation seen",
@@ -75,12 +75,12 @@ CANARY_RULES = (
         id="DPA307",
         title="sensitivity",
         null_hypothesis="No participating canary adds more than one clip norm",
-        method="Normal tests of the mean over all participations and of the largest one. Where the engine can be "
-        "called without noise, every included canary is also tried at gradient norms from a thousandth of the "
-        "clip norm to a million of it, infinite and not a number: one contribution above the clip norm is proof",
+        method="Normal tests of the mean over all participations and of the largest one. Where the engine "
+        "can be called without noise, every included canary is also tried at gradient norms from a thousandth of "
+        "the clip norm to a million of it, infinite and not a number: one excess is proof",
         misses="Records whose gradients no canary resembles",
-        fix="Clip each record's whole gradient, over all parameters together, before the sum; claim the clip norm "
-        "that is applied; count a record's copies and micro-batches as one.",
+        fix="Clip each record's whole gradient, over all parameters together, before the sum; claim the clip "
+        "norm that is applied; count a record's copies and micro-batches as one.",
         effect_unit="clip norms above one",
         source=_PER_STEP,
     ),
@@ -98,7 +98,7 @@ CANARY_RULES = (
         id="DPA309",
         title="independent participation",
         null_hypothesis="Participations are independent coins, over canaries and over steps",
-        method="Spread of participation counts against the binomial variance, matched by a gamma law; two-sided",
+        method="Spread of participation counts against the binomial variance, by a gamma law; two-sided",
         misses="Dependence that leaves both spreads alone",
         fix="Draw every batch with a Poisson sampler, or claim the epsilon of what really runs.",
         effect_unit="relative excess of the variance of counts",
@@ -108,8 +108,8 @@ CANARY_RULES = (
         id="DPA310",
         title="end-to-end scores",
         null_hypothesis="Canaries are told apart no better than the claimed mechanism allows",
-        method="Area under the curve of the scores, against its law under the claim's own likelihood ratio, which "
-        "no score beats (data processing)",
+        method="Area under the curve of the scores, against its law under the claim's own likelihood ratio, "
+        "which no score beats (data processing)",
         misses="Faults that the attack does not profit from; small ones, which the per-step tests see first",
         fix="See the other rejected tests; if there are none, look for a release besides the updates.",
         effect_unit="area under the curve",
@@ -118,12 +118,12 @@ CANARY_RULES = (
     Rule(
         id="DPA311",
         title="ordinary records",
-        null_hypothesis="Updates hold no more of the ordinary records than the sum of their clipped gradients",
-        method="That sum is computed a second time by another clipping mode. The residual of the release along it "
-        "is one normal sample of the noise in each step; one-sided test of their mean",
+        null_hypothesis="Updates hold no more of ordinary records than the sum of their clipped gradients",
+        method="That sum is computed a second time by another clipping mode. The residual of the release "
+        "along it is one normal sample of the noise in each step; one-sided test of their mean",
         misses="Residuals at right angles to the sum; engines whose ordinary gradients are not recomputed",
-        fix="Look for records that are counted twice, gradients that are added after clipping, or a clip norm that "
-        "is not applied to some layer.",
+        fix="Look for records that are counted twice, gradients that are added after clipping, or a clip "
+        "norm that is not applied to some layer.",
         effect_unit="clip norms along the clipped sum, on average",
         source=_PER_STEP,
     ),

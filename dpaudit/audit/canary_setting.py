@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dpaudit.canary_findings import MechanismRow
 from dpaudit.scores import CanaryScores
 
 if TYPE_CHECKING:
     from dpaudit.dpsgd.canaries import RecordedRun, RunPlan
+
+# A canary that adds less of a clip norm did not come through the layer that it was planted in.
+_ARRIVED = 0.5
 
 
 def describe_runs(
@@ -44,7 +48,9 @@ def describe_runs(
     return tuple(rows)
 
 
-def remark_on(runs: Sequence[RecordedRun], plan: RunPlan) -> tuple[str, ...]:
+def remark_on(
+    runs: Sequence[RecordedRun], plan: RunPlan, mechanism: Sequence[MechanismRow]
+) -> tuple[str, ...]:
     """Say what the runs could not see."""
     notes = []
     unwatched = [str(name).removeprefix("model.") for name in runs[0].unwatched]
@@ -57,6 +63,12 @@ def remark_on(runs: Sequence[RecordedRun], plan: RunPlan) -> tuple[str, ...]:
     ]
     if blind:
         notes.append(f"No canary reaches {', '.join(blind)}; only the noise there was watched.")
+    lost = [row.tensor for row in mechanism if (row.sensitivity_high or 1.0) < _ARRIVED]
+    if lost:
+        notes.append(
+            f"Canaries in {', '.join(lost)} hardly reached the update: the training uses these parameters in "
+            "another way than by calling their layers. Sensitivity was not tested there."
+        )
     if plan.records == "silent":
         notes.append(
             "Ordinary records were given no gradient, so that every tensor shows noise and canaries alone; "

@@ -153,7 +153,7 @@ def _ordinary_records(residuals: npt.NDArray[np.float64], noise_multiplier: floa
     return undecided_test(
         _ORDINARY,
         "ordinary records",
-        "updates hold no more of the ordinary records than the sum of their clipped gradients",
+        "updates hold no more of ordinary records than the sum of their clipped gradients",
         statistic=mean,
         p_value=float(ndtr(-mean * math.sqrt(count) / noise_multiplier)),
         effect=mean,

@@ -33,6 +33,9 @@ class AttachedModel(nn.Module):
       real: number of ordinary records; those numbered from there on are the included canaries, in order.
       silent: give ordinary records no gradient at all, so that every coordinate of every tensor shows
         noise and canaries alone.
+
+    Attributes:
+      tensors: trainable parameters with the names that layouts know them by.
     """
 
     _tensor: Tensor
@@ -66,12 +69,13 @@ class AttachedModel(nn.Module):
         self._is_canary: Tensor = torch.zeros(0, dtype=torch.bool)
         self._pulses: list[Tensor] = []
         self._within = False
+        self.tensors = tuple((name, parameter) for name, parameter in self.named_parameters())
         by_layer: dict[str, list[tuple[int, Site]]] = {}
         for site in sites:
             if MODEL + site.tensor in layout.tensors:
                 by_layer.setdefault(site.layer, []).append((layout.tensors.index(MODEL + site.tensor), site))
         for layer, tensors in by_layer.items():
-            self._plug(model.get_submodule(layer), tensors)
+            self._plug(layer, tensors)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Give class scores, (batch, classes)."""
@@ -110,29 +114,64 @@ class AttachedModel(nn.Module):
         planted = torch.where(here[:, None], plant(self.register, "weight", coordinate, blank), blank)
         return torch.where(here, pick(self.register, "weight", coordinate, self.register(planted)), 0.0)
 
-    def _plug(self, module: nn.Module, tensors: list[tuple[int, Site]]) -> None:
+    def _plug(self, layer: str, tensors: list[tuple[int, Site]]) -> None:
         """Exchange the layer's inputs for canaries that live in it, and read their outputs."""
+        module = self.model.get_submodule(layer)
 
-        def before(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-            inputs = arguments[0]
-            if not self._within:  # the model is used on its own, to be evaluated
-                return arguments
+        def before(inputs: Tensor) -> Tensor:
             for tensor, site in tensors:
                 here = self._lives_in(tensor).view(-1, *([1] * (inputs.dim() - 1)))
                 planted = plant(module, site.part, self._coordinate_in(site.coordinates), inputs)
                 inputs = torch.where(here, planted, inputs)
-            return (inputs, *arguments[1:])
+            return inputs
 
-        def after(module: nn.Module, arguments: tuple[Any, ...], outputs: Tensor) -> None:
-            for tensor, site in tensors if self._within else ():
+        def after(outputs: Tensor) -> None:
+            for tensor, site in tensors:
                 picked = pick(module, site.part, self._coordinate_in(site.coordinates), outputs)
                 # A bias takes the whole gradient; the planted entry of a weight multiplies it.
                 weight = 1.0 if site.part == "weight" and not isinstance(module, nn.Embedding) else PLANTED
                 self._pulses.append(torch.where(self._lives_in(tensor), picked * weight, 0.0))
 
-        module.register_forward_pre_hook(before)
-        module.register_forward_hook(after)
+        plugged = _Plugged(module, before, after, lambda: self._within)
+        parent, _, name = layer.rpartition(".")
+        if layer:
+            setattr(self.model.get_submodule(parent), name, plugged)
+        else:
+            self.model = plugged
 
     def _coordinate_in(self, size: int) -> Tensor:
         """Give the canaries' coordinates, wrapped into a tensor of this size for those elsewhere."""
         return self._coordinate[self._canary] % size
+
+
+class _Plugged(nn.Module):
+    """A layer with something done to what comes in, and something read of what goes out.
+
+    Around the layer and not in its hooks: engines hook the layer too, and must see what is done.
+    """
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        before: Callable[[Tensor], Tensor],
+        after: Callable[[Tensor], None],
+        active: Callable[[], bool],
+    ) -> None:
+        super().__init__()
+        self.layer = layer
+        self._before, self._after, self._active = before, after, active
+
+    def forward(self, inputs: Tensor, *others: Any, **named: Any) -> Tensor:
+        """Call the layer."""
+        if not self._active():  # the model is used on its own, to be evaluated
+            return self.layer(inputs, *others, **named)  # type: ignore[no-any-return]
+        outputs: Tensor = self.layer(self._before(inputs), *others, **named)
+        self._after(outputs)
+        return outputs
+
+    def __getattr__(self, name: str) -> Any:
+        """Give the layer's own attributes to code that looks for them."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from dpaudit.dpsgd.canaries.attached import AttachedModel
 from dpaudit.dpsgd.canaries.layout import CanaryLayout
 from dpaudit.errors import DpauditError
 
@@ -35,7 +36,7 @@ class Recorder:
       real: number of ordinary records.
     """
 
-    model: nn.Module
+    model: AttachedModel
     layout: CanaryLayout
     clip_norm: float
     divisor: float
@@ -85,7 +86,7 @@ class Recorder:
             self._read(self._undo_sgd(optimizer))
 
     def _trained(self) -> list[tuple[str, nn.Parameter]]:
-        return list(self.model.named_parameters())
+        return list(self.model.tensors)
 
     def _undo_sgd(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         """Give the gradients that explain how the parameters moved."""

@@ -99,7 +99,7 @@ def recorded(
     layout = setup.layout
     sizes = [len(batch) for batch in recorder.batches]
     watched = set(layout.tensors)
-    trained = [MODEL + name for name, p in model.named_parameters() if p.requires_grad]
+    trained = [name for name, parameter in recorder.model.tensors if parameter.requires_grad]
     return RecordedRun(
         value=np.array(recorder.values, np.float32).reshape(-1, layout.canaries),
         participated=recorder.participated(),
@@ -168,13 +168,16 @@ def _shadow(
 ) -> Callable[[npt.NDArray[np.int64]], Mapping[str, Tensor]]:
     """Compute the ordinary records' clipped sum apart: another engine, in another clipping mode."""
     engine = ClippingEngine(model, cross_entropy, clip_norm=plan.clip_norm, clipping="ghost")
+    originals = {id(parameter): name for name, parameter in model.tensors}
+    names = {name: originals[id(parameter)] for name, parameter in model.named_parameters()}
 
     def known(batch: npt.NDArray[np.int64]) -> Mapping[str, Tensor]:
         ordinary = torch.from_numpy(batch[batch < setup.real])
         if not len(ordinary):
             return {}
         with torch.enable_grad():
-            return engine(setup.rows[ordinary], setup.targets[ordinary]).sums
+            sums = engine(setup.rows[ordinary], setup.targets[ordinary]).sums
+        return {original: sums[name] for name, original in names.items() if name in sums}
 
     return known
 
