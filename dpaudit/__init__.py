@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dpaudit.audit_report import AuditReport as AuditReport
     from dpaudit.claim import PrivacyClaim as PrivacyClaim
     from dpaudit.errors import DpauditError as DpauditError
+    from dpaudit.errors import SamplingRefutedError as SamplingRefutedError
     from dpaudit.evidence import Evidence as Evidence
     from dpaudit.findings import HypothesisTest as HypothesisTest
     from dpaudit.findings import ObservedScheme as ObservedScheme
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from dpaudit.instrument import step as step
     from dpaudit.interval import Basis as Basis
     from dpaudit.interval import EpsilonInterval as EpsilonInterval
+    from dpaudit.sampling import MonitorState as MonitorState
+    from dpaudit.sampling import SamplingMonitor as SamplingMonitor
     from dpaudit.sampling import check_sampling as check_sampling
     from dpaudit.scheme import BallsInBins as BallsInBins
     from dpaudit.scheme import BlockShuffle as BlockShuffle
@@ -55,6 +58,8 @@ if TYPE_CHECKING:
     from dpaudit.scheme import WeightedPoisson as WeightedPoisson
     from dpaudit.scores import CanaryScores as CanaryScores
     from dpaudit.trace import SamplingTrace as SamplingTrace
+    from dpaudit.trace_writer import TraceWriter as TraceWriter
+    from dpaudit.trace_writer import join_traces as join_traces
     from dpaudit.verdict import Outcome as Outcome
     from dpaudit.verdict import Verdict as Verdict
     from dpaudit.verdict import decide as decide
@@ -65,12 +70,12 @@ _HOME = {
     "audit.live": ("watch",),
     "audit_report": ("AuditReport",),
     "claim": ("PrivacyClaim",),
-    "errors": ("DpauditError",),
+    "errors": ("DpauditError", "SamplingRefutedError"),
     "evidence": ("Evidence",),
     "findings": ("HypothesisTest", "ObservedScheme"),
     "instrument": ("record", "record_script", "step"),
     "interval": ("Basis", "EpsilonInterval"),
-    "sampling": ("check_sampling",),
+    "sampling": ("MonitorState", "SamplingMonitor", "check_sampling"),
     "scheme": (
         "BMinSepPoisson",
         "BallsInBins",
@@ -89,6 +94,7 @@ _HOME = {
     ),
     "scores": ("CanaryScores",),
     "trace": ("SamplingTrace",),
+    "trace_writer": ("TraceWriter", "join_traces"),
     "verdict": ("Outcome", "Verdict", "decide"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

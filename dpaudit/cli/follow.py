@@ -57,7 +57,5 @@ class _PlainLines:
 def describe(state: MonitorState) -> str:
     """Put a state in one line."""
     verdict = "refuted" if state.refuted else "not refuted"
-    return (
-        f"{state.steps:,} steps: {verdict}, p-value {state.p_value:.3g} at every step; most telling: "
-        f"{state.leading} ({state.rule})"
-    )
+    telling = f"; most telling: {state.leading}, {state.rule}" if state.p_value < 1 else ""
+    return f"{state.steps:,} steps: {verdict} (p-value {state.p_value:.3g}){telling}"

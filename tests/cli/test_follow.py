@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dpaudit.audit import following
+from dpaudit.cli.follow import describe
 from dpaudit.cli.main import run
 from dpaudit.sampling import SamplingMonitor
 from dpaudit.trace import SamplingTrace
@@ -82,7 +84,7 @@ def test_a_wrong_training_is_refuted_while_it_runs(capsys) -> None:
     assert code == 1
     assert int(err.strip().splitlines()[-1].split(" steps: refuted")[0]) < 20
     assert report["verdict"]["outcome"] in ("refuted", "unsupported")
-    assert ": refuted, p-value" in err
+    assert ": refuted (p-value" in err
     assert any("at step" in note for note in [*report["notes"], *map(str, report["verdict"]["reasons"])])
 
 
@@ -162,3 +164,10 @@ def test_damage_is_told_in_the_report(capsys) -> None:
     indices.write_bytes(indices.read_bytes()[:-100])
     assert run(["sampler", "trace", *CLAIM, "--format", "json"]) in (0, 3)
     assert "damaged after step" in " ".join(json.loads(capsys.readouterr().out)["notes"])
+
+
+def test_a_state_in_one_line() -> None:
+    state = SamplingMonitor(N, 0.05).state
+    assert describe(state) == "0 steps: not refuted (p-value 1)"
+    state = replace(state, steps=1234, p_value=1e-4, refuted=True, leading="sampling rate", rule="DPA102")
+    assert describe(state) == "1,234 steps: refuted (p-value 0.0001); most telling: sampling rate, DPA102"

@@ -232,3 +232,14 @@ def capture_source():
     from dpaudit.instrument.sources import open_source
 
     return open_source([[1]], seed=0)
+
+
+def test_the_loader_that_opacus_makes(tmp_path) -> None:
+    data_loader = pytest.importorskip("opacus.data_loader")
+    loader = data_loader.DPDataLoader.from_data_loader(DataLoader(data(), batch_size=20))
+    watched = dpaudit.watch(loader, claim=dpaudit.PrivacyClaim(), stop_on="refuted", stream=tmp_path / "t")
+    for _ in range(10):
+        list(watched)
+    assert watched.monitor.sampling_rate == loader.sample_rate == Q
+    assert watched.monitor.state.steps == 200
+    assert watched.trace().steps == 200
