@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-# Control characters, and the bidirectional overrides that can make a line read other than it is.
-_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Control characters; the bidirectional overrides that can make a line read other than it is; lone
+# surrogates (of file names) and non-characters, which neither UTF-8 nor XML can hold.
+_STEERING = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
 
 
 def printable(text: str) -> str:

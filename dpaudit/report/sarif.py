@@ -108,11 +108,11 @@ def _location(target: str) -> dict[str, Any]:
     file = target.split(":")[0] if ".py:" in target else target
     return {
         "physicalLocation": {
-            "artifactLocation": {"uri": quote(PurePath(file).as_posix())},
+            "artifactLocation": {"uri": quote(PurePath(printable(file)).as_posix())},
             "region": {"startLine": 1},
         }
     }
 
 
 def _fingerprint(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
