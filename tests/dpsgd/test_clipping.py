@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from dpaudit.dpsgd import ClippingEngine, clipped_gradients
+from dpaudit.dpsgd.clipping.allotment import Candidate, allot
 from dpaudit.dpsgd.clipping.choice import LayerChoice, RouteChooser
 from dpaudit.dpsgd.clipping.convolution import ConvolutionBook, Geometry, weight_gradient
 from dpaudit.dpsgd.clipping.groups import make_groups
@@ -251,6 +252,116 @@ def test_random_architectures(parts, reuse, batch, mode, seed):
     found = clipped_gradients(model, inputs, targets, smooth_loss, clip_norm=0.5, clipping=mode)
     assert torch.allclose(found.norms, norms, rtol=1e-10, atol=1e-12)
     assert relative_error(found.sums, expected) < 1e-10
+
+
+IMAGE_LAYERS = {
+    "conv": lambda: nn.Conv2d(4, 4, 3, padding=1),
+    "depthwise": lambda: nn.Conv2d(4, 4, 3, padding="same", groups=4, padding_mode="reflect"),
+    "strided": lambda: nn.Conv2d(4, 4, 2, stride=2, bias=False),
+    "transposed": lambda: nn.ConvTranspose2d(4, 4, 2, stride=2, groups=2),
+    "group norm": lambda: nn.GroupNorm(2, 4), "instance norm": lambda: nn.InstanceNorm2d(4, affine=True),
+    "pool": lambda: nn.AvgPool2d(3, 1, 1), "tanh": nn.Tanh, "dropped": lambda: nn.Dropout(0.0),
+}  # fmt: skip
+
+
+@hypothesis.given(
+    parts=st.lists(st.sampled_from(sorted(IMAGE_LAYERS)), min_size=1, max_size=5), tied=st.booleans(),
+    batch=st.integers(1, 5), mode=st.sampled_from(MODES[1:]), grouping=st.sampled_from(["flat", "per_layer"]),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+@hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
+def test_random_image_architectures(parts, tied, batch, mode, grouping, seed):
+    hypothesis.assume(parts.count("strided") <= 1 and parts.count("transposed") <= 1)
+    torch.manual_seed(seed)
+    layers = [IMAGE_LAYERS[part]() for part in parts]
+    first, last = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+    model = nn.Sequential(first, *layers, last, *([nn.Tanh(), last] if tied else []), nn.Flatten()).double()
+    inputs, targets = torch.randn(batch, 3, 8, 8, dtype=torch.float64), torch.rand(batch, dtype=torch.float64)
+    oracle = clipped_gradients(
+        model, inputs, targets, smooth_loss, clip_norm=0.5, clipping="per_sample", groups=grouping
+    )
+    _, norms, _ = brute_force(model, inputs, targets, smooth_loss, 0.5)
+    found = clipped_gradients(
+        model, inputs, targets, smooth_loss, clip_norm=0.5, clipping=mode, groups=grouping
+    )
+    assert torch.allclose(found.norms, norms, rtol=1e-10, atol=1e-12)
+    assert torch.allclose(oracle.norms, norms, rtol=1e-10, atol=1e-12)
+    assert relative_error(found.sums, oracle.sums) < 1e-10
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "shape", [(3, 2, 4, 5), (2, 7, 1100, 3), (2, 131, 9, 8), (1, 300, 5, 1), (4, 16, 6, 6)]
+)
+def test_gram_kernel_equals_gram_blocks(shape, dtype):
+    batch, length, wide, high = shape
+    torch.manual_seed(0)
+    inputs, grads = (
+        torch.randn(batch, length, wide, dtype=dtype),
+        torch.randn(batch, length, high, dtype=dtype),
+    )
+    strided = inputs.transpose(1, 2).contiguous().transpose(1, 2)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+    blocks = gram_squared_norms(strided, grads)
+    assert torch.allclose(gram_squared_norms(inputs, grads), blocks, rtol=tolerance)
+
+
+def test_kernels_share_records_among_threads():
+    torch.manual_seed(0)
+    inputs, grads = torch.randn(5, 64, 700), torch.randn(5, 64, 900)
+    alone, threads = gram_squared_norms(inputs, grads), torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        assert torch.equal(gram_squared_norms(inputs, grads), alone)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_kernels_let_no_infinity_vanish(bad):
+    inputs, grads = torch.randn(3, 6, 5), torch.randn(3, 6, 4)
+    grads[1, 4, 2] = bad
+    assert torch.isfinite(gram_squared_norms(inputs, grads)).tolist() == [True, False, True]
+
+
+def test_memory_is_given_where_it_saves_most_time():
+    layers = {
+        "a": [Candidate("small", 10.0, 1), Candidate("large", 5.0, 11)],
+        "b": [Candidate("small", 10.0, 1), Candidate("large", 9.0, 11)],
+        "c": [Candidate("only", 3.0, 2)],
+    }
+    uses = {"a": 2, "b": 1, "c": 1}
+
+    def routes(budget):
+        return "".join(one.route[0] for one in allot(layers, uses, budget).values())
+
+    assert routes(0) == routes(14) == "sso"  # 2 * 1 + 1 + 2 are held, ten more for each large one
+    assert routes(15) == routes(24) == "slo"
+    assert routes(25) == routes(34) == "lso"
+    assert routes(35) == "llo"
+
+
+@pytest.mark.parametrize("name", ["bilinear", "einsum", "gru cell", "embedding bag of maxima"])
+def test_modules_without_rules_run_all_records_at_once(name):
+    engine = engine_after_one_batch(name)
+    (plan,) = engine._plans.values()
+    assert set(plan.mapped.values()) == {True}
+
+
+@pytest.mark.parametrize("name", ["lstm", "hidden alias of a parameter"])
+def test_modules_that_cannot_be_mapped_run_record_by_record(name):
+    engine = engine_after_one_batch(name)
+    (plan,) = engine._plans.values()
+    assert plan.modules
+    assert not any(plan.mapped.values())
+
+
+def engine_after_one_batch(name):
+    torch.manual_seed(1)
+    make_model, make_inputs = ZOO[name]
+    engine = ClippingEngine(make_model().double(), smooth_loss, clip_norm=1.0)
+    engine(make_inputs(), torch.ones(5, dtype=torch.float64))
+    return engine
 
 
 def test_routes_by_mode():

@@ -199,6 +199,47 @@ def test_embedding_options_that_mix_records_are_refused(mode):
 
 
 @pytest.mark.parametrize("mode", BOOKING)
+def test_embedding_bag_options_that_mix_records_are_refused(mode):
+    for options in ({"max_norm": 1.0}, {"scale_grad_by_freq": True, "mode": "sum"}):
+        model = nn.Sequential(nn.EmbeddingBag(7, 4, **options), nn.Linear(4, 2))
+        with pytest.raises(
+            UnsupportedModelError, match=r"embedding_bag of parameter 0.weight is not supported"
+        ):
+            clipped_gradients(
+                model, torch.randint(7, (5, 3)), torch.ones(5), smooth_loss, clip_norm=1.0, clipping=mode
+            )
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("tokens", [5, 9])
+def test_ragged_bags_are_refused_with_the_way_out(mode, tokens):
+    model = Wrap(lambda m, lengths, x: m.a(x, lengths.cumsum(0) - lengths), a=nn.EmbeddingBag(7, 4))
+    lengths = torch.tensor([1, 1, 1, 1, tokens - 4])
+    inputs = (lengths, torch.randint(7, (tokens,)))
+    with pytest.raises(UnsupportedModelError, match="ragged bags") as caught:
+        clipped_gradients(model, inputs, torch.ones(5), smooth_loss, clip_norm=1.0, clipping=mode)
+    assert "padding_idx" in caught.value.hint
+
+
+@pytest.mark.parametrize("mode", BOOKING)
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_dropout_is_refused_by_name_in_training_alone(mode, kind):
+    torch.manual_seed(0)
+    layer = kind(4, 3, num_layers=2, dropout=0.5, batch_first=True)
+    model = Wrap(lambda m, x: m.layer(x)[0], layer=layer).double()
+    inputs, targets = torch.randn(4, 3, 4, dtype=torch.float64), torch.ones(4)
+    with pytest.raises(
+        UnsupportedModelError, match="module 'layer' has no rule, and it draws random numbers"
+    ):
+        clipped_gradients(model, inputs, targets, smooth_loss, clip_norm=1.0, clipping=mode)
+    model.eval()
+    expected, norms, _ = brute_force(model, inputs, targets, smooth_loss, 0.3)
+    found = clipped_gradients(model, inputs, targets, smooth_loss, clip_norm=0.3, clipping=mode)
+    assert torch.allclose(found.norms, norms)
+    assert relative_error(found.sums, expected) < 1e-10
+
+
+@pytest.mark.parametrize("mode", BOOKING)
 def test_parameter_hidden_from_view_is_refused_by_name(mode):
     class Scripted(nn.Module):
         def __init__(self):
@@ -294,6 +335,16 @@ def test_gradients_and_buffers_of_the_user_are_left_alone(mode):
     assert all(weight.grad is gradient for weight, gradient in zip(model.parameters(), kept, strict=True))
     assert "forward" not in vars(model[0])
     assert not model[0]._forward_hooks
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_modules_under_two_names_keep_their_parameters(mode):
+    shared = nn.Linear(4, 4)
+    model = nn.Sequential(shared, nn.Tanh(), shared)
+    before = list(model.parameters())
+    clipped_gradients(model, torch.randn(6, 4), torch.ones(6), smooth_loss, clip_norm=1.0, clipping=mode)
+    assert shared.weight is before[0]
+    assert shared.bias is before[1]
 
 
 def test_switching_a_model_is_seen():

@@ -96,6 +96,17 @@ def _reused():
     return Wrap(lambda m, x: m.b(m.a(torch.tanh(m.a(x))) + m.a(x * 2)), a=nn.Linear(6, 6), b=nn.Linear(6, 2))
 
 
+def _named_twice():
+    shared = nn.Linear(6, 6)
+    return nn.Sequential(shared, nn.Tanh(), shared, nn.Tanh(), nn.Linear(6, 2))
+
+
+def _named_twice_without_rule():
+    shared = Wrap(lambda m, x: torch.einsum("bd,de->be", x, m.weight), weight=parameter(6, 6))
+    inner = nn.Sequential(shared, nn.Tanh(), shared)
+    return Wrap(lambda m, x: m.inner(x), inner=inner)
+
+
 def _reused_conv():
     return Wrap(lambda m, x: m.a(torch.tanh(m.a(x))), a=nn.Conv2d(3, 3, 3, padding=1))
 
@@ -255,6 +266,48 @@ def _einsum():
     return nn.Sequential(nn.Linear(6, 6), part, nn.Tanh(), nn.Flatten(2), nn.Linear(6, 2))
 
 
+def _weighted_bag():
+    run = lambda m, x: m.a(x, per_sample_weights=(x + 1).to(m.a.weight) / 7)  # noqa: E731
+    return Wrap(run, a=nn.EmbeddingBag(11, 4, mode="sum"))
+
+
+def _hidden_alias():
+    """A module that keeps its weight a second time, where functional calls do not replace it."""
+    part = Wrap(lambda m, x: torch.einsum("bd,de->be", x, m.kept[0]), weight=parameter(6, 3))
+    part.kept = [part.weight]
+    return nn.Sequential(nn.Linear(6, 6), part)
+
+
+class _VisionLayer(nn.Module):
+    """Written as in timm: one joint projection, layer scales as bare parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(8), nn.LayerNorm(8)
+        self.qkv, self.proj = nn.Linear(8, 24), nn.Linear(8, 8)
+        self.fc1, self.fc2 = nn.Linear(8, 12), nn.Linear(12, 8)
+        self.gamma1, self.gamma2 = parameter(8), parameter(8)
+
+    def forward(self, x):
+        b, t, d = x.shape
+        q, k, v = self.qkv(self.norm1(x)).reshape(b, t, 3, 2, d // 2).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, t, d)
+        x = x + self.proj(mixed) * self.gamma1
+        return x + self.fc2(F.gelu(self.fc1(self.norm2(x)))).mul(self.gamma2)
+
+
+def _vision_transformer():
+    def run(m, x):
+        x = m.patch(x).flatten(2).transpose(1, 2)
+        x = torch.cat((m.cls_token.expand(x.shape[0], -1, -1), x), dim=1) + m.pos_embed
+        return m.head(m.norm(m.layers(x))[:, 0])
+
+    return Wrap(
+        run, cls_token=parameter(1, 1, 8), pos_embed=parameter(1, 5, 8), patch=nn.Conv2d(3, 8, 4, 4),
+        layers=nn.Sequential(_VisionLayer(), _VisionLayer()), norm=nn.LayerNorm(8), head=nn.Linear(8, 3),
+    )  # fmt: skip
+
+
 def _loss_parameter():
     return Wrap(lambda m, x: m.a(x) + m.a.weight.square().sum() * 0.1, a=nn.Linear(6, 2))
 
@@ -309,6 +362,18 @@ ZOO: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
     "embedding with negative padding": (lambda: nn.Embedding(4, 4, padding_idx=-1), tokens(9, 4)),
     "embedding of single tokens": (lambda: nn.Embedding(4, 4), lambda: torch.randint(4, (5,))),
     "embedding bag": (lambda: nn.EmbeddingBag(11, 4, mode="mean"), tokens()),
+    "embedding bag of sums": (lambda: nn.EmbeddingBag(3, 4, mode="sum"), tokens(9, 3)),
+    "embedding bag with padding": (lambda: nn.EmbeddingBag(4, 4, padding_idx=1), tokens(9, 4)),
+    "embedding bag of padding alone": (
+        lambda: nn.Sequential(nn.EmbeddingBag(2, 4, padding_idx=1), nn.Linear(4, 2)), lambda: torch.ones(5, 3).long(),
+    ),
+    "embedding bag of maxima": (lambda: nn.EmbeddingBag(11, 4, mode="max"), tokens()),
+    "embedding bag with weights": (_weighted_bag, tokens()),
+    "embedding bag of several bags": (
+        lambda: Wrap(lambda m, x: m.a(x.view(-1, 3)).view(len(x), -1), a=nn.EmbeddingBag(11, 4)), tokens(),
+    ),
+    "hidden alias of a parameter": (_hidden_alias, images(6)),
+    "vision transformer": (_vision_transformer, images(3, 8, 8)),
     "tied embedding and head": (_tied, tokens()),
     "positions broadcast": (lambda: _positions(6, True), tokens()),
     "positions with padding": (lambda: _padded_positions(), tokens()),
@@ -342,6 +407,8 @@ ZOO: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
     "prefix network": (_prefix, images(4, 6)),
     "linear used three times": (_reused, images(6)),
     "linear used three times on sequences": (_reused, images(4, 6)),
+    "linear under two names": (_named_twice, images(6)),
+    "module without rule under two names": (_named_twice_without_rule, images(6)),
     "conv used twice": (_reused_conv, images(3, 5, 5)),
     "partly frozen": (_frozen, images(6)),
     "lora": (_lora, images(4, 6)),

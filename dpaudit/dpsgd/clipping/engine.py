@@ -24,11 +24,11 @@ from dpaudit.dpsgd.clipping.plan import Plan, StalePlan
 from dpaudit.dpsgd.clipping.planning import make_plan
 from dpaudit.dpsgd.clipping.probe import Loss
 from dpaudit.dpsgd.clipping.record_axis import RecordsNotSeparable
-from dpaudit.dpsgd.clipping.record_by_record import BookingWrapper, owned_parameters, wrapped_modules
 from dpaudit.dpsgd.clipping.refusals import refuse_layers
 from dpaudit.dpsgd.clipping.result import ClippedGradients, masked, nothing, zeros_like_sum
 from dpaudit.dpsgd.clipping.sources import tensors_in
-from dpaudit.dpsgd.clipping.unsupported import UnsupportedModelError, no_recomputation
+from dpaudit.dpsgd.clipping.unsupported import RaggedBagsRefused, UnsupportedModelError, no_recomputation
+from dpaudit.dpsgd.clipping.wrapped_modules import BookingWrapper, owned_parameters, wrapped_modules
 
 
 @dataclass(slots=True)
@@ -235,9 +235,10 @@ class ClippingEngine:
         self, inputs: Any, targets: Any, parameters: Mapping[str, Tensor], batch: int, keep: Tensor | None
     ) -> ClippedGradients:
         budget = self.chooser.memory_budget
-        gradients, losses = per_sample_gradients(
-            self.model, inputs, targets, self.loss, parameters, batch, budget
-        )
+        with RaggedBagsRefused():
+            gradients, losses = per_sample_gradients(
+                self.model, inputs, targets, self.loss, parameters, batch, budget
+            )
         like = next(iter(gradients.values()))
         squares = squared_norms(gradients, self.groups, batch, like).detach()
         norms, factors, refused, spoilt = self._clip(squares, keep)

@@ -19,6 +19,7 @@ from dpaudit.dpsgd.clipping.plan import CallKey, Plan, StalePlan
 from dpaudit.dpsgd.clipping.record_axis import RecordAxis
 from dpaudit.dpsgd.clipping.rules import RULES
 from dpaudit.dpsgd.clipping.sources import Source, rearranges, tensors_in, union_of_names
+from dpaudit.dpsgd.clipping.unsupported import refuse_ragged_bags
 
 
 def _open_multi_head_attention() -> Callable[..., Any]:
@@ -68,6 +69,7 @@ class ParameterMode(TorchFunctionMode):
         found = [
             self.sources[id(tensor)] for tensor in tensors_in((args, kwargs)) if id(tensor) in self.sources
         ]
+        refuse_ragged_bags(func, args, kwargs)
         if not found or not torch.is_grad_enabled():
             return self.other_call(func, args, kwargs)
         if func is F.multi_head_attention_forward:

@@ -113,6 +113,35 @@ class EmbeddingLayer:
             self.use.ledger.add(self.use.weight, EmbeddingBook(indices, grads, rows, self.padding_index))
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddingBagLayer:
+    """Sums, or means, of rows of a table (rows, d) that indices (bags, length) look up."""
+
+    use: Use
+    weight: Tensor
+    padding_index: int | None
+    mean: bool
+
+    def forward(self, data: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Give the sums or means; keep the indices."""
+        mode = "mean" if self.mean else "sum"
+        return F.embedding_bag(data, self.weight, mode=mode, padding_idx=self.padding_index), (data,)
+
+    def backward(self, saved: tuple[Tensor, ...], grad: Tensor, wants_input: bool) -> None:
+        """Book the table: each index of a bag gets the bag's gradient, or its share of it."""
+        (indices,) = saved
+        batch, rows = self.use.ledger.batch, self.weight.shape[0]
+        if self.mean:
+            counted = (
+                torch.ones_like(indices) if self.padding_index is None else indices != self.padding_index
+            )
+            grad = grad / counted.sum(1, keepdim=True).clamp(min=1)
+        grads = _flat_positions(self.use.records_first(grad.unsqueeze(1).expand(*indices.shape, -1)))
+        indices = self.use.axis.records_first(indices, batch).reshape(batch, -1).long()
+        if self.use.weight is not None:
+            self.use.ledger.add(self.use.weight, EmbeddingBook(indices, grads, rows, self.padding_index))
+
+
 def _flat_positions(tensor: Tensor) -> Tensor:
     """(batch, ..., features) to (batch, T, features)."""
     return tensor.reshape(tensor.shape[0], -1, tensor.shape[-1])

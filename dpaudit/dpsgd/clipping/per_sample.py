@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dpaudit.dpsgd.clipping.batches import call_model, check_losses, map_records, take_records
 from dpaudit.dpsgd.clipping.books import row_squares, working_dtype
 from dpaudit.dpsgd.clipping.groups import ClippingGroups
-from dpaudit.dpsgd.clipping.probe import Loss
+from dpaudit.dpsgd.clipping.probe import Loss, unchanged
+from dpaudit.dpsgd.clipping.replacement import call_with, places_of
 
 
-class _Functional(nn.Module):
+class _Replaced(nn.Module):
     """A model called with other tensors in place of its parameters."""
 
-    def __init__(self, model: nn.Module, parameters: Mapping[str, Tensor]) -> None:
+    def __init__(self, model: nn.Module, places: Mapping[str, str], values: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.__dict__["model"], self.__dict__["values"] = model, dict(parameters)
+        self.__dict__["parts"] = (model, places, values)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return functional_call(self.__dict__["model"], self.__dict__["values"], args, kwargs)
+        return call_with(*self.__dict__["parts"], *args, **kwargs)
 
 
 def per_sample_gradients(
@@ -47,7 +49,7 @@ def per_sample_gradients(
     Returns:
       Gradients (batch, *shape) by name, and losses (batch,).
     """
-    if _can_be_mapped(model):
+    if _can_be_mapped(model, inputs, targets, loss, parameters, batch):
         try:
             return _by_vmap(model, inputs, targets, loss, parameters, batch, memory_budget)
         except (
@@ -67,9 +69,27 @@ def squared_norms(
     return squares
 
 
-def _can_be_mapped(model: nn.Module) -> bool:
-    # Recurrent layers hold their weights in a second list, which functional_call does not replace.
-    return not any(isinstance(module, nn.RNNBase) for module in model.modules())
+def _can_be_mapped(
+    model: nn.Module, inputs: Any, targets: Any, loss: Loss, parameters: Mapping[str, Tensor], batch: int
+) -> bool:
+    """Whether every use of a parameter is of the one that can be replaced.
+
+    Recurrent layers, and modules that keep a parameter in a list, use the original whatever is put in its
+    place: torch.func would take it for a constant. Then the loss of one record still depends on it.
+    """
+    if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+        return False
+    own_inputs, own_targets = take_records((inputs, targets), batch, torch.tensor([0]))
+    others = {name: parameter.detach().clone().requires_grad_() for name, parameter in parameters.items()}
+    with unchanged(model), torch.enable_grad():
+        total = check_losses(
+            loss(call_model(_Replaced(model, places_of(model, parameters), others), own_inputs), own_targets),
+            1,
+        ).sum()
+    if not total.requires_grad:
+        return True
+    found = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+    return all(gradient is None for gradient in found)
 
 
 def _by_vmap(
@@ -77,6 +97,7 @@ def _by_vmap(
     memory_budget: int,
 ) -> tuple[dict[str, Tensor], Tensor]:  # fmt: skip
     tensors: list[Tensor] = []
+    places = places_of(model, parameters)
 
     def collect(tensor: Tensor) -> Tensor:
         tensors.append(tensor)
@@ -87,13 +108,15 @@ def _by_vmap(
     def one_loss(values: dict[str, Tensor], own: list[Tensor]) -> Tensor:
         rest = iter(own)
         own_inputs, own_targets = map_records((inputs, targets), batch, lambda _: next(rest).unsqueeze(0))
-        outputs = call_model(_Functional(model, values), own_inputs)
+        outputs = call_model(_Replaced(model, places, values), own_inputs)
         return check_losses(loss(outputs, own_targets), 1)[0]
 
     size = sum(parameter.numel() * parameter.element_size() for parameter in parameters.values())
     chunk = max(1, min(batch, memory_budget // max(1, size)))
     mapped = vmap(grad_and_value(one_loss), in_dims=(None, 0), randomness="different", chunk_size=chunk)
-    with sdpa_kernel(SDPBackend.MATH):  # fused attention has no batching rule and would run record by record
+    # Fused attention has no batching rule and would run record by record; of what else does, torch warns.
+    with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         gradients, losses = mapped(
             {name: parameter.detach() for name, parameter in parameters.items()}, tensors
         )

@@ -45,12 +45,14 @@ class Plan:
       modules: by use, of the modules that are differentiated record by record.
       pairs: the functions and parameters that have steps.
       saved: bytes that the forward pass saves for the backward pass, for each record; None: not yet known.
+      mapped: whether torch.func gives the gradients of a module, by name; missing: not yet known.
     """
 
     steps: dict[CallKey, Step]
     modules: dict[ModuleKey, ModuleStep]
     pairs: frozenset[tuple[Callable[..., Any], tuple[str, ...]]] = field(init=False)
     saved: float | None = None
+    mapped: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.pairs = frozenset((function, names) for function, names, _ in self.steps)

@@ -22,10 +22,10 @@ from dpaudit.dpsgd.clipping.batches import call_model, check_losses
 from dpaudit.dpsgd.clipping.broadcasting import ELEMENTWISE, EXPANSIONS, broadcasts_over_records
 from dpaudit.dpsgd.clipping.interception import ParameterMode
 from dpaudit.dpsgd.clipping.plan import CallKey, Kind, ModuleKey
-from dpaudit.dpsgd.clipping.record_by_record import wrapped_modules
 from dpaudit.dpsgd.clipping.rules import RULES, NoRule, RefusedCall
 from dpaudit.dpsgd.clipping.sources import Source, tensors_in
 from dpaudit.dpsgd.clipping.unsupported import no_recomputation
+from dpaudit.dpsgd.clipping.wrapped_modules import wrapped_modules
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -189,14 +189,14 @@ class ProbeMode(ParameterMode):
         if self.paused:
             return forward(*args, **kwargs)
         inputs = list(tensors_in((args, kwargs)))
-        before = torch.get_rng_state()
+        before = _random_states()
         self.paused = True
         try:
             result = forward(*args, **kwargs)
         finally:
             self.paused = False
         trouble = ""
-        if not torch.equal(before, torch.get_rng_state()):
+        if any(not torch.equal(old, new) for old, new in zip(before, _random_states(), strict=True)):
             trouble = "it draws random numbers, so that its gradient cannot be taken a second time"
         if any(id(tensor) in self.sources for tensor in inputs):
             trouble = "it is given tensors that are computed from parameters alone"
@@ -242,6 +242,10 @@ def unchanged(model: nn.Module) -> Iterator[None]:
             for buffer, value in kept:
                 if buffer.shape == value.shape and not torch.equal(buffer, value):
                     buffer.copy_(value)
+
+
+def _random_states() -> list[Tensor]:
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
 
 
 @contextmanager

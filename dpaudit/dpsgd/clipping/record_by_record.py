@@ -1,10 +1,8 @@
-"""Modules without rules: their vector-Jacobian products, one record at a time."""
+"""Modules without rules: their vector-Jacobian products, all records at once or one at a time."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,51 +12,28 @@ from torch.autograd.function import once_differentiable
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from dpaudit.dpsgd.clipping.books import GradientBook, working_dtype
-from dpaudit.dpsgd.clipping.interception import ParameterMode
 from dpaudit.dpsgd.clipping.ledger import Ledger
+from dpaudit.dpsgd.clipping.mapped_module import can_be_mapped, mapped_gradients
 from dpaudit.dpsgd.clipping.plan import ModuleStep, Plan, StalePlan
-from dpaudit.dpsgd.clipping.record_axis import RecordAxis, RecordsNotSeparable
+from dpaudit.dpsgd.clipping.record_axis import RecordAxis, RecordsNotSeparable, nearly_equal
 from dpaudit.dpsgd.clipping.sources import Source
-
-Wrapper = Callable[[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
-
-
-@contextmanager
-def wrapped_modules(model: nn.Module, names: frozenset[str], wrapper: Wrapper) -> Iterator[None]:
-    """Send the forward calls of some modules through a wrapper, for the time of the context."""
-    modules = [(name, module) for name, module in model.named_modules() if name in names]
-    shadowed = [(module, module.__dict__.get("forward")) for _, module in modules]
-    try:
-        for name, module in modules:
-            module.forward = _bind(wrapper, name, module.forward)
-        yield
-    finally:
-        for module, forward in shadowed:
-            if forward is None:
-                module.__dict__.pop("forward", None)
-            else:
-                module.__dict__["forward"] = forward
-
-
-def owned_parameters(
-    model: nn.Module, modules: frozenset[str], parameters: Mapping[str, Tensor]
-) -> dict[str, tuple[str, ...]]:
-    """Name the trainable parameters of some modules, by the modules' names."""
-    names = {id(tensor): name for name, tensor in parameters.items()}
-    return {
-        module: tuple(names[id(p)] for p in model.get_submodule(module).parameters() if id(p) in names)
-        for module in modules
-    }
-
-
-def _bind(wrapper: Wrapper, name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *args, **kwargs: wrapper(name, forward, args, kwargs)
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class Owned:
+    """A module, and the names of its trainable parameters: in the whole model by those in the module."""
+
+    module: nn.Module
+    names: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleCall:
     """One use of such a module."""
 
+    name: str
+    owned: Owned
+    plan: Plan
     forward: Callable[..., Any]
     spec: TreeSpec
     leaves: tuple[Any, ...]
@@ -75,58 +50,19 @@ class _Call:
         args, kwargs = tree_unflatten(leaves, self.spec)
         return tree_flatten(self.forward(*args, **kwargs))
 
-
-class BookingWrapper:
-    """Run modules so that their backward books per-record gradients of all their parameters.
-
-    Args:
-      parameters: trainable parameters by name.
-      plan: has the record axes of the modules.
-      ledger: of the batch.
-      mode: paused while such a module runs.
-      owned: by module name, the names of its trainable parameters.
-    """
-
-    def __init__(
-        self, parameters: Mapping[str, Tensor], plan: Plan, ledger: Ledger, mode: ParameterMode,
-        owned: Mapping[str, tuple[str, ...]],
-    ) -> None:  # fmt: skip
-        self.parameters, self.plan, self.ledger, self.mode, self.owned = parameters, plan, ledger, mode, owned
-        self._uses: Counter[str] = Counter()
-
-    def __call__(
-        self, name: str, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """Run one use."""
-        if self.mode.paused:
-            return forward(*args, **kwargs)
-        self._uses[name] += 1
-        step = self.plan.modules.get((name, self._uses[name]))
-        leaves, spec = tree_flatten((args, kwargs))
-        places = tuple(place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor))
-        if step is None or len(step.inputs) != len(places):
-            raise StalePlan(f"one more use of module {name!r}")
-        sources = tuple(Source(self.parameters[owned], (owned,), True) for owned in self.owned[name])
-        for source in sources:
-            self.ledger.expect(source)
-        call = _Call(forward, spec, tuple(leaves), places, step, sources, self.ledger)
-        anchor = torch.zeros((), requires_grad=True, device=next(iter(self.parameters.values())).device)
-        self.mode.paused = True
-        try:
-            outcome: list[Any] = []
-            outputs = _RecordByRecord.apply(anchor, call, outcome, *(leaves[place] for place in places))  # type: ignore[no-untyped-call]
-        finally:
-            self.mode.paused = False
-        flat, tree = outcome
-        produced = iter(outputs)
-        return tree_unflatten([next(produced) if isinstance(leaf, Tensor) else leaf for leaf in flat], tree)
+    def outputs(self, tensors: tuple[Tensor, ...]) -> list[Tensor]:
+        """Run the module; give the tensors of its output."""
+        return [leaf for leaf in self.run(tensors)[0] if isinstance(leaf, Tensor)]
 
 
-class _RecordByRecord(torch.autograd.Function):
+class RecordByRecord(torch.autograd.Function):
+    """Autograd node of a module; its backward books all its parameters."""
+
     @staticmethod
     def forward(
-        ctx: Any, anchor: Tensor, call: _Call, outcome: list[Any], *tensors: Tensor
+        ctx: Any, anchor: Tensor, call: ModuleCall, outcome: list[Any], *tensors: Tensor
     ) -> tuple[Tensor, ...]:
+        """Run the module."""
         flat, tree = call.run(tensors)
         outcome.extend((flat, tree))
         outputs = [leaf for leaf in flat if isinstance(leaf, Tensor)]
@@ -145,32 +81,101 @@ class _RecordByRecord(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Book the parameters; give the gradients of the inputs."""
         call, tensors = ctx.call, ctx.saved_tensors
         wanted = [
             place
             for place, needed in enumerate(ctx.needs_input_grad[3:])
             if needed and tensors[place].is_floating_point()
         ]
-        batch, parameters = call.ledger.batch, [source.tensor for source in call.sources]
-        gradients = [p.new_empty(batch, *p.shape, dtype=working_dtype(p)) for p in parameters]
-        inputs: list[list[Tensor]] = [[] for _ in wanted]
-        for record in range(batch):
-            own, back = _one_record(call, tensors, grads, wanted, parameters, record)
-            for book, gradient in zip(gradients, own, strict=True):
-                book[record] = gradient
-            for parts, gradient in zip(inputs, back, strict=True):
-                parts.append(gradient)
+        gradients, inputs = _gradients(call, tensors, grads, wanted)
         for source, gradient in zip(call.sources, gradients, strict=True):
             call.ledger.add(source, GradientBook(gradient))
         result: list[Tensor | None] = [None] * len(tensors)
-        for place, parts in zip(wanted, inputs, strict=True):
-            axis = call.step.inputs[place]
-            result[place] = sum(parts) if axis is None else torch.cat(parts, axis.dim)  # type: ignore[assignment]
+        for place, gradient in zip(wanted, inputs, strict=True):
+            result[place] = gradient
         return (None, None, None, *result)
 
 
+def _gradients(
+    call: ModuleCall, tensors: tuple[Tensor, ...], grads: tuple[Tensor, ...], wanted: list[int]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Per-record gradients of the parameters, and the gradients of the wanted inputs.
+
+    All records at once where torch.func can; its first result is compared with that for one record alone, as
+    a module may keep parameters where torch.func does not see them.
+    """
+    mapped = call.plan.mapped
+    if mapped.get(call.name, can_be_mapped(call.owned.module)):
+        try:
+            found = _all_at_once(call, tensors, grads, wanted)
+        except (RuntimeError, ValueError):
+            mapped[call.name] = False
+        else:
+            if call.name in mapped:
+                return found
+            mapped[call.name] = _agrees(call, tensors, grads, found[0])
+            if mapped[call.name]:
+                return found
+    return _one_by_one(call, tensors, grads, wanted)
+
+
+def _all_at_once(
+    call: ModuleCall, tensors: tuple[Tensor, ...], grads: tuple[Tensor, ...], wanted: list[int]
+) -> tuple[list[Tensor], list[Tensor]]:
+    parameters = dict(zip(call.owned.names, (source.tensor for source in call.sources), strict=True))
+    size = sum(parameter.numel() * parameter.element_size() for parameter in parameters.values())
+    floating = [
+        (grad, axis) for grad, axis in zip(grads, call.step.outputs, strict=True) if grad.is_floating_point()
+    ]
+    gradients, inputs = mapped_gradients(
+        call.owned.module, call.outputs, parameters, tensors, call.step.inputs,
+        [grad for grad, _ in floating], [axis for _, axis in floating], wanted,
+        max(1, min(call.ledger.batch, call.ledger.chooser.memory_budget // max(1, size))),
+    )  # fmt: skip
+    return [gradient.to(working_dtype(gradient)) for gradient in gradients], inputs
+
+
+def _agrees(
+    call: ModuleCall, tensors: tuple[Tensor, ...], grads: tuple[Tensor, ...], found: list[Tensor]
+) -> bool:
+    """Compare the gradients of the record with the largest output gradient with those it has alone."""
+    sizes = [
+        grad.movedim(axis.dim, 0).flatten(1).abs().sum(1)
+        for grad, axis in zip(grads, call.step.outputs, strict=True)
+        if axis is not None and grad.is_floating_point()
+    ]
+    record = int(torch.stack(sizes).sum(0).nan_to_num().argmax())
+    parameters = [source.tensor for source in call.sources]
+    alone, _ = _one_record(call, tensors, grads, [], parameters, record)
+    return all(
+        nearly_equal(gradient[record], own.to(gradient.dtype))
+        for gradient, own in zip(found, alone, strict=True)
+    )
+
+
+def _one_by_one(
+    call: ModuleCall, tensors: tuple[Tensor, ...], grads: tuple[Tensor, ...], wanted: list[int]
+) -> tuple[list[Tensor], list[Tensor]]:
+    batch, parameters = call.ledger.batch, [source.tensor for source in call.sources]
+    gradients = [p.new_empty(batch, *p.shape, dtype=working_dtype(p)) for p in parameters]
+    inputs: list[list[Tensor]] = [[] for _ in wanted]
+    for record in range(batch):
+        own, back = _one_record(call, tensors, grads, wanted, parameters, record)
+        for book, gradient in zip(gradients, own, strict=True):
+            book[record] = gradient
+        for parts, gradient in zip(inputs, back, strict=True):
+            parts.append(gradient)
+    axes = [call.step.inputs[place] for place in wanted]
+    whole = [
+        sum(parts[1:], parts[0]) if axis is None else torch.cat(parts, axis.dim)
+        for parts, axis in zip(inputs, axes, strict=True)
+    ]
+    return gradients, whole
+
+
 def _one_record(
-    call: _Call, tensors: tuple[Tensor, ...], grads: tuple[Tensor, ...], wanted: list[int],
+    call: ModuleCall, tensors: tuple[Tensor, ...], grads: tuple[Tensor, ...], wanted: list[int],
     parameters: list[Tensor], record: int,
 ) -> tuple[list[Tensor], list[Tensor]]:  # fmt: skip
     """Gradients of one record with respect to the parameters and to the wanted inputs."""
@@ -179,8 +184,7 @@ def _one_record(
         for place, (tensor, axis) in enumerate(zip(tensors, call.step.inputs, strict=True))
     ]
     with torch.enable_grad():
-        flat, _ = call.run(tuple(own))
-    outputs = [leaf for leaf in flat if isinstance(leaf, Tensor)]
+        outputs = call.outputs(tuple(own))
     pairs = [
         (output, _select(grad, axis, record))
         for output, grad, axis in zip(outputs, grads, call.step.outputs, strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dpaudit.dpsgd.clipping.booked_call import Layer, Use
 from dpaudit.dpsgd.clipping.convolution import Geometry
-from dpaudit.dpsgd.clipping.layers import ConvolutionLayer, EmbeddingLayer, LinearLayer
+from dpaudit.dpsgd.clipping.layers import ConvolutionLayer, EmbeddingBagLayer, EmbeddingLayer, LinearLayer
 from dpaudit.dpsgd.clipping.normalisation import GroupNormLayer, LayerNormLayer
 
 
@@ -134,6 +134,26 @@ def _embedding(
     )
 
 
+def _embedding_bag(
+    input: Tensor, weight: Tensor, offsets: Tensor | None = None, max_norm: float | None = None,
+    norm_type: float = 2.0, scale_grad_by_freq: bool = False, mode: str = "mean", sparse: bool = False,
+    per_sample_weights: Tensor | None = None, include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> BoundCall:  # fmt: skip
+    bound = _embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
+    if mode == "max" or per_sample_weights is not None:
+        raise NoRule("embedding_bag has a rule for sums and means without weights")
+    if padding_idx is not None and padding_idx < 0:
+        padding_idx += weight.shape[0]
+    mean = mode == "mean"
+    return replace(
+        bound,
+        trailing=1,
+        layer=lambda use, table, bias: EmbeddingBagLayer(use, table, padding_idx, mean),
+        is_plain=False,
+    )
+
+
 def _layer_norm(
     input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None,
     eps: float = 1e-5,
@@ -170,6 +190,6 @@ RULES: Mapping[Callable[..., Any], Callable[..., BoundCall]] = {
     F.conv1d: _convolution(1, False), F.conv2d: _convolution(2, False), F.conv3d: _convolution(3, False),
     F.conv_transpose1d: _convolution(1, True), F.conv_transpose2d: _convolution(2, True),
     F.conv_transpose3d: _convolution(3, True),
-    F.embedding: _embedding, F.layer_norm: _layer_norm,
+    F.embedding: _embedding, F.embedding_bag: _embedding_bag, F.layer_norm: _layer_norm,
     F.group_norm: _group_norm, F.instance_norm: _instance_norm,
 }  # fmt: skip

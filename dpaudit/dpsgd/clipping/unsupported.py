@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
 
 from dpaudit.errors import DpauditError
 
@@ -33,3 +36,28 @@ def no_recomputation() -> Iterator[None]:
             f"{_HOOKS}, where the use of parameters cannot be seen",
             "Switch activation checkpointing and offloading off, or use clipping='per_sample'.",
         ) from error
+
+
+class RaggedBagsRefused(TorchFunctionMode):
+    """Refuse bags given by offsets into one list, which has no dimension that enumerates records."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run a call, unless it is such a one."""
+        refuse_ragged_bags(func, args, kwargs or {})
+        return func(*args, **(kwargs or {}))
+
+
+def refuse_ragged_bags(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Raise UnsupportedModelError for an embedding bag with offsets."""
+    offsets = args[2] if len(args) > 2 else kwargs.get("offsets")
+    if func is F.embedding_bag and offsets is not None:
+        raise UnsupportedModelError(
+            "embedding_bag is given ragged bags by offsets, so its records cannot be told apart",
+            "Give it indices of shape (batch, length), filled up with padding_idx, and no offsets.",
+        )
