@@ -16,6 +16,7 @@ from dpaudit.errors import DpauditError
 from dpaudit.evidence import Evidence
 from dpaudit.findings import EpsilonSeries, ObservedScheme, TraceSummary
 from dpaudit.interval import EpsilonInterval, json_number
+from dpaudit.newer_schema import is_newer_minor, without_novelties
 from dpaudit.provenance import Provenance
 from dpaudit.verdict import Verdict
 
@@ -110,7 +111,7 @@ class AuditReport:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> AuditReport:
-        """Rebuild a report from `to_json`.
+        """Rebuild a report from `to_json`; what a newer minor version adds is left out.
 
         Raises:
           DpauditError: the schema is of another version, or a part is missing or malformed.
@@ -122,7 +123,8 @@ class AuditReport:
                 "Make the report again with this version.",
             )
         try:
-            return _from_checked_json(record)
+            known = without_novelties(record) if is_newer_minor(version, SCHEMA_VERSION) else record
+            return _from_checked_json(known)
         except DpauditError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -186,11 +188,14 @@ def read_report(path: Path) -> AuditReport:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DpauditError(f"cannot read {path}: {error.strerror or error}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DpauditError(f"{path} is not JSON: {error}", "Was the file cut off?") from error
     if not isinstance(record, dict):
         raise DpauditError(f"{path} is not a report: its top level must be an object")
-    return AuditReport.from_json(record)
+    try:
+        return AuditReport.from_json(record)
+    except DpauditError as error:
+        raise DpauditError(f"{path}: {error.message}", error.hint) from error
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

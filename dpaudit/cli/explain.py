@@ -8,7 +8,16 @@ from dpaudit.cli.options import HELP
 from dpaudit.errors import DpauditError, nearest_name
 
 
-@click.command(context_settings=HELP)
+@click.command(
+    context_settings=HELP,
+    epilog="""Exit codes: 0 explained, 2 no such rule.
+
+    \b
+    Examples:
+      dpaudit explain DPA103
+      dpaudit explain
+    """,
+)
 @click.argument("rule", required=False)
 def command(rule: str | None) -> int:
     """Explain a rule, e.g. DPA103; without one, list them all."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from dpaudit.audit_report import AuditReport, dump_json, read_report
+from dpaudit.audit.recheck import read_sound_report
+from dpaudit.audit_report import AuditReport, dump_json
 from dpaudit.cli.github import annotate, append_step_summary
 from dpaudit.cli.options import HELP, PATH
 from dpaudit.cli.output import emit, require_writable
@@ -24,7 +25,8 @@ from dpaudit.gate import GateOutcome, finding_line, pass_gate
     \b
     Examples:
       dpaudit gate reports/*.json
-      dpaudit gate reports/*.json --baseline main.json --format sarif -o dpaudit.sarif
+      dpaudit gate reports/main.json --baseline main.json
+      dpaudit gate reports/*.json --format sarif -o dpaudit.sarif
     """,
 )
 @click.argument("reports", nargs=-1, required=True, type=PATH)
@@ -67,7 +69,7 @@ def _by_name(paths: tuple[Path, ...]) -> dict[str, AuditReport]:
     for path in paths:
         if path.stem in loaded:
             raise DpauditError(f"two reports are called {path.stem!r}", "Give them different file names.")
-        loaded[path.stem] = read_report(path)
+        loaded[path.stem] = read_sound_report(path)
     return loaded
 
 

@@ -7,14 +7,24 @@ from pathlib import Path
 
 import click
 
-from dpaudit.audit_report import read_report, write_whole
+from dpaudit.audit.recheck import read_sound_report
+from dpaudit.audit_report import write_whole
 from dpaudit.cli.options import HELP, PATH
 from dpaudit.config import read_config
 from dpaudit.errors import DpauditError
 from dpaudit.gate import applied_waivers
 
 
-@click.command(context_settings=HELP)
+@click.command(
+    context_settings=HELP,
+    epilog="""Exit codes: 0 written, 2 wrong input.
+
+    \b
+    Examples:
+      dpaudit report main.json --pdf
+      dpaudit report reports/*.json --no-html --pdf -o signed
+    """,
+)
 @click.argument("reports", nargs=-1, required=True, type=PATH)
 @click.option("--html/--no-html", default=True, help="Write NAME.html (the default).")
 @click.option("--pdf/--no-pdf", default=False, help="Write NAME.pdf as well.")
@@ -33,7 +43,7 @@ def command(reports: tuple[Path, ...], html: bool, pdf: bool, config: Path | Non
     if len(set(stems)) < len(stems):
         raise DpauditError("two reports have the same name and would overwrite each other")
     settings, today = read_config(Path.cwd(), config), date.today()
-    loaded = [(path.stem, read_report(path)) for path in reports]
+    loaded = [(path.stem, read_sound_report(path)) for path in reports]
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -6,20 +6,45 @@ from pathlib import Path
 
 import pytest
 
-from dpaudit.audit_report import dump_json
+from dpaudit.audit_report import AuditReport, dump_json
 from dpaudit.cli.main import run
-from dpaudit.verdict import Outcome
+from dpaudit.evidence import Evidence
+from dpaudit.findings import Alternative
+from dpaudit.verdict import decide
+
+
+def judged(report: AuditReport) -> AuditReport:
+    """Give the report the verdict that follows from its evidence."""
+    return replace(report, verdict=decide(report.claim, report.evidence))
+
+
+def unsure(report: AuditReport) -> AuditReport:
+    """Make a report of an audit that saw nothing wrong, and could not have seen a thing of interest."""
+    observed = replace(
+        report.evidence.observed,
+        contradicts_claim=False,
+        tests=(),
+        alternatives=(Alternative(name="a shuffle", power=0.2, steps_needed=900, of_interest=True),),
+    )
+    claimed = report.evidence.claimed
+    evidence = Evidence(observed=observed, claimed=claimed, observed_interval=claimed)
+    return judged(replace(report, evidence=evidence))
 
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch, report) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
-    (tmp_path / "bad.json").write_text(dump_json(report.to_json()))
-    for outcome, name in ((Outcome.CONSISTENT, "good"), (Outcome.INCONCLUSIVE, "unsure")):
-        changed = replace(report, verdict=replace(report.verdict, outcome=outcome))
-        (tmp_path / f"{name}.json").write_text(dump_json(changed.to_json()))
+    for name in ("GITHUB_STEP_SUMMARY", "GITHUB_ACTIONS"):
+        monkeypatch.delenv(name, raising=False)
+    good = judged(replace(unsure(report), evidence=replace(unsure(report).evidence, observed=None)))
+    for name, one in (("bad", report), ("good", good), ("unsure", unsure(report))):
+        (tmp_path / f"{name}.json").write_text(dump_json(one.to_json()))
     return tmp_path
+
+
+def edited(name: str, **changes: object) -> None:
+    """Write bad.json with some of its top level changed."""
+    Path(name).write_text(json.dumps(json.loads(Path("bad.json").read_text()) | changes))
 
 
 def test_report_writes_html_and_pdf(workplace) -> None:
@@ -37,20 +62,62 @@ def test_report_writes_html_and_pdf(workplace) -> None:
     [
         (["absent.json"], "absent.json"),
         (["cut.json"], "cut.json"),
+        (["old.json"], "old.json: the report has schema version '0'"),
+        (["later.json"], "later.json: the report has schema version '2.0'"),
+        (["turned.json"], "turned.json: the verdict is 'consistent', but what follows from the evidence"),
+        (["bare.json"], "bare.json: the report is malformed"),
+        (["deep.json"], "deep.json is not JSON"),
+        (["list.json"], "list.json is not a report"),
         (["bad.json", "bad.json"], "same name"),
         (["bad.json", "--no-html"], "nothing to write"),
     ],
 )
 def test_report_refuses_bad_input(workplace, capsys, arguments, message) -> None:
     Path("cut.json").write_text(Path("bad.json").read_text()[:-50])
+    Path("deep.json").write_text("[" * 100_000)
+    Path("list.json").write_text("[]")
+    edited("old.json", schema_version="0")
+    edited("later.json", schema_version="2.0")
+    reasons = json.loads(Path("bad.json").read_text())["verdict"]["reasons"]
+    edited("turned.json", verdict={"outcome": "consistent", "reasons": reasons})
+    edited("bare.json", provenance={})
     assert run(["report", *arguments, "-o", "out"]) == 2
-    assert message in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
     assert not Path("out").exists()
+    if arguments[-1] != "--no-html":
+        assert run(["gate", *arguments]) == 2
+
+
+def test_a_newer_minor_schema_still_opens(workplace) -> None:
+    edited("newer.json", schema_version="1.3", something="new")
+    assert run(["report", "newer.json", "-o", "out"]) == 0
+    assert run(["gate", "newer.json"]) == 1
+
+
+def test_another_version_may_have_decided_otherwise(workplace) -> None:
+    record = json.loads(Path("bad.json").read_text())
+    edited(
+        "other.json",
+        verdict=record["verdict"] | {"outcome": "inconclusive"},
+        provenance=record["provenance"] | {"dpaudit": "0.0.1"},
+    )
+    assert run(["gate", "other.json"]) == 3
 
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(["good.json"], 0), (["bad.json"], 1), (["unsure.json"], 3), (["bad.json", "--exit-zero"], 0)],
+    [
+        (["good.json"], 0),
+        (["bad.json"], 1),
+        (["unsure.json"], 3),
+        (["good.json", "unsure.json"], 3),
+        (["bad.json", "unsure.json"], 1),
+        (["bad.json", "--exit-zero"], 0),
+        (["unsure.json", "--exit-zero"], 0),
+        (["absent.json", "--exit-zero"], 2),
+    ],
 )
 def test_gate_exit_codes(workplace, arguments, code) -> None:
     assert run(["gate", *arguments]) == code
@@ -72,6 +139,30 @@ def test_gate_appends_to_the_step_summary(workplace, monkeypatch) -> None:
     summary = Path("summary.md").read_text()
     assert "dpaudit: failed" in summary
     assert "dpaudit: passed" in summary
+
+
+def test_gate_annotates_files_in_a_workflow(workplace, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    run(["gate", "bad.json"])
+    assert "::error file=loaders/shuffled.py,title=DPA201 bad::Refuted: " in capsys.readouterr().err
+
+
+def test_what_is_waived_is_suppressed_in_sarif_and_skipped_in_junit(workplace, capsys) -> None:
+    waiver = '[[waiver]]\nrule = "{}"\nreason = "known"\nuntil = 2099-01-01\napproved_by = "Officer"\n'
+    Path("dpaudit.toml").write_text(waiver.format("DPA201") + waiver.format("DPA301"))
+    assert run(["gate", "bad.json", "--format", "sarif"]) == 0
+    results = json.loads(capsys.readouterr().out)["runs"][0]["results"]
+    assert {result["ruleId"] for result in results} == {"DPA201", "DPA301"}
+    assert all("by Officer: known" in result["suppressions"][0]["justification"] for result in results)
+    run(["gate", "bad.json", "--format", "junit"])
+    text = capsys.readouterr().out
+    assert "<skipped" in text
+    assert "<failure" not in text
+
+
+def test_gate_takes_one_baseline_for_one_report_whatever_its_name(workplace, capsys) -> None:
+    assert run(["gate", "bad.json", "--baseline", "good.json"]) == 1
+    assert "DPA404" in capsys.readouterr().out
 
 
 def test_gate_reads_policy_and_baseline(workplace, capsys) -> None:
