@@ -56,6 +56,8 @@ class LiveRecorder(Recorder):
       tolerant: a failure of the recording is reported once and ends the recording, not the training.
     """
 
+    translated = True
+
     def __init__(
         self,
         *,
@@ -71,10 +73,8 @@ class LiveRecorder(Recorder):
         self._rows: RecordNumbers | None = None
         self._steps = self._passes = self._run_start = 0
         self._masks: dict[int, int] = {}
-        self.failure: DpauditError | None = None
+        self.failure: Exception | None = None
         """Why the recording ended early; None while it goes on."""
-
-    translated = True
 
     def opened(self, source: Source, num_records: int | None) -> None:
         """Learn what is read; the trace directory and the listener are made now.
@@ -145,7 +145,7 @@ class LiveRecorder(Recorder):
 
         Raises:
           DpauditError: it does not hold record numbers, or cannot be written, and failures are not
-            tolerated.
+            tolerated; or what the listener raises.
         """
         if self.failure is not None:
             return
@@ -153,16 +153,31 @@ class LiveRecorder(Recorder):
             numbers = self._numbers(batch)
             if self._writer is not None:
                 self._writer.add(numbers)
-        except DpauditError as error:
-            if not self._tolerant:
-                raise
-            self.failure = error
-            _LOG.warning("dpaudit stopped recording at batch %d: %s. %s", self._steps, error, error.hint)
+        except Exception as error:
+            self.failed(error)
             return
         self._steps += 1
         self.uncertain += not certain
         if self._listener is not None:
             self._listener.update(numbers)
+
+    def failed(self, error: Exception) -> None:
+        """End the recording, and say so once; or raise the error, where failures are not tolerated."""
+        if not self._tolerant:
+            raise error
+        if self.failure is None:
+            self.failure = error
+            hint = getattr(error, "hint", "")
+            _LOG.warning("dpaudit stopped recording at batch %d: %s. %s", self._steps, error, hint)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Say that the recording ended early, if it did."""
+        if self.failure is None:
+            return ()
+        return (
+            f"The recording failed after {self._steps} batches, while the program went on: {self.failure}.",
+        )
 
     def indices(self) -> IntArray:
         """Give what was recorded, mapped from the trace directory."""

@@ -73,6 +73,19 @@ class Recorder:
         self._log.append(batch)
         self.uncertain += not certain
 
+    def failed(self, error: Exception) -> None:
+        """Refuse to go on.
+
+        Raises:
+          Exception: that very one.
+        """
+        raise error
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a report must say of the recording."""
+        return ()
+
     def indices(self) -> IntArray:
         """Give what was recorded in one array, shape (draws,)."""
         return self._log.indices()

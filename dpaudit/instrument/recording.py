@@ -110,12 +110,10 @@ def capture(
             with seeded(first_seed + run if reseed and not built else None):
                 opened = loader.loader if built else _open(loader, run)
                 source = open_source(opened, seed=first_seed + run, batch_size=batch_size, method=method)
-                recorder.opened(source, num_records)
+                stated = _stated(loader, source) if num_records is None else num_records
+                recorder.opened(source, stated)
                 wanted = steps or default_steps(source.facts, source.method)
                 _read_run(source, recorder, wanted, run, runs, progress)
-    stated = num_records
-    if stated is None and isinstance(loader, Target) and source.facts.num_records is None:
-        stated = loader.num_records
     beside: tuple[str, ...] = ()
     if labels is None and isinstance(loader, Target):
         labels, beside = fitting_labels(loader.labels, source, stated)
@@ -142,6 +140,12 @@ _NAME_IT = "give that one a name in the file and audit it: my_loader.py:name."
 _SAME_OBJECT = (
     "All runs iterated one and the same loader object: a seed fixed when it was built would not show."
 )
+
+
+def _stated(loader: Any, source: Source) -> int | None:
+    """Give N as the module of a target has it, for a loader that does not know it."""
+    unknown = isinstance(loader, Target) and source.facts.num_records is None
+    return loader.num_records if unknown else None
 
 
 def _open(loader: Any, run: int) -> Any:

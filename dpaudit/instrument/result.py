@@ -62,7 +62,7 @@ def finish(
       DpauditError: nothing was recorded, the numbers contradict N or are none of records, or labels do
         not fit.
     """
-    said = [source.method.explanation, *source.notes, *notes]
+    said = [source.method.explanation, *source.notes, *recorder.remarks, *notes]
     indices = recorder.indices()
     by_appearance = source.method is Method.FINGERPRINT
     known = stated or source.facts.num_records

@@ -54,11 +54,12 @@ class Tap:
             if carried.payload is batch:
                 return self.recorder.add(carried.indices, carried.certain)
         if not self.pending:
-            raise DpauditError(
+            unknown = DpauditError(
                 "this loader delivers batches that torch's iterator did not fetch for it",
                 "Audit a plain DataLoader with the same data set, sampler and batch size, or a function "
                 "batches(seed, steps).",
             )
+            return self.recorder.failed(unknown)
         carried = self.pending.popleft()
         return self.recorder.add(carried.indices, carried.certain)
 

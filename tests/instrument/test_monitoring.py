@@ -243,3 +243,18 @@ def test_the_loader_that_opacus_makes(tmp_path) -> None:
     assert watched.monitor.sampling_rate == loader.sample_rate == Q
     assert watched.monitor.state.steps == 200
     assert watched.trace().steps == 200
+
+
+class Invents(DataLoader):
+    def __iter__(self):
+        yield from super().__iter__()
+        yield "a batch that no data set gave"
+
+
+def test_a_loader_that_cannot_be_followed_to_its_end_is_not_disturbed(tmp_path, caplog) -> None:
+    watched = dpaudit.watch(
+        Invents(data(), batch_size=100), stream=tmp_path / "t", claim=dpaudit.Poisson(0.25)
+    )
+    assert len(list(watched)) == 5
+    assert "stopped recording at batch 4" in caplog.text
+    assert any("failed after 4 batches" in note for note in watched.recording().notes)

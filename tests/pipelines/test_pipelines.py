@@ -49,7 +49,7 @@ GALLERY: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "opacus_wrong_length": ("refuted", "poisson", ("opacus",)),
     "lightning_plain_loader": ("refuted", "shuffle", ("opacus", "pytorch_lightning")),
     "hf_trainer_own_loader": ("refuted", "shuffle", ("opacus", "transformers", "accelerate")),
-    "hf_datasets_streamed": ("refuted", "buffer_shuffle", ("datasets",)),
+    "hf_datasets_streamed": ("unsupported", "unrecognised", ("datasets",)),
     "webdataset_shuffle": ("unsupported", "unrecognised", ("webdataset",)),
     "accelerate_shuffle": ("refuted", "shuffle", ("opacus", "accelerate")),
     "by_hand_two_draws_a_step": ("unsupported", "unrecognised", ()),

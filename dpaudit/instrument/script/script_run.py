@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 
-from dpaudit.errors import TargetError
+from dpaudit.errors import DpauditError, TargetError
 from dpaudit.instrument.after_import import after_import
 from dpaudit.instrument.script import mark
 from dpaudit.instrument.script.claim_log import ClaimLog, ReadClaim
@@ -72,6 +72,8 @@ def record_script(
     with _watching(session, claims):
         ending, module = run_program(program)
     _kept.append(module)
+    if strict and session.failure:
+        raise DpauditError(f"the recording failed: {session.failure}", "Please report it.")
     traces, problems = read_traces(session.feeds, num_records)
     by_hand = mark.is_marked_by_hand(session)
     traces.sort(key=lambda one: (one.number != by_hand, -one.batches, one.number))

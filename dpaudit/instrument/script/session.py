@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from dpaudit.errors import DpauditError
 from dpaudit.instrument.carried import Carried
 from dpaudit.instrument.facts import loader_facts
 from dpaudit.instrument.methods import Method
@@ -58,6 +57,7 @@ class Session:
         self.seen: dict[str, int] = {}
         """Loaders that cannot be followed: why -> batches."""
         self.backwards = 0
+        self._explicit = False
         self.counts: dict[int, int] = {}
         """Steps of each optimizer that used batches of some feed."""
         self.all_steps: dict[int, int] = {}
@@ -67,7 +67,7 @@ class Session:
         self._limit = steps
         self._strict = strict
         self._batches = 0
-        self._used_at_step = 0
+        self._used_at: dict[int, int] = {}
         self._local = threading.local()
 
     def guarded(self, action: Callable[[], _T]) -> _T | None:
@@ -80,7 +80,7 @@ class Session:
             self.recording = False
             self.failure = f"{type(error).__name__}: {error}"
             if self._strict:
-                raise DpauditError(f"the recording failed: {self.failure}") from error
+                raise Stop from error
             text = "dpaudit: the recording failed and ends here, the program goes on"
             print(f"{text}: {self.failure}", file=sys.stderr)
             return None
@@ -174,6 +174,10 @@ class Session:
 
     def backward(self) -> None:
         """Note that gradients were taken: every live pass has its latest batch, or more, in them."""
+        self._explicit = True
+        self._use()
+
+    def _use(self) -> None:
         self.backwards += 1
         for feed in self.feeds:
             current = feed.current
@@ -191,10 +195,10 @@ class Session:
         Raises:
           Stop: it was the last of the wanted steps.
         """
-        if self.backwards == self._used_at_step:
-            self.backward()  # gradients by other means: torch.func, by hand
-        self._used_at_step = self.backwards
         key = self._key(optimizer)
+        if not self._explicit and self.backwards == self._used_at.get(key, 0):
+            self._use()  # gradients by other means: torch.func, by hand
+        self._used_at[key] = self.backwards
         label = name or type(optimizer).__name__
         fed = [feed.step(key, label) for feed in self.feeds if feed.delivered]
         self.all_steps[key] = self.all_steps.get(key, 0) + 1
