@@ -121,7 +121,8 @@ def _mechanism(report: AuditReport) -> ScopeRow:
     if canary is None or not canary.tests:
         return ScopeRow(part, "NOT CHECKED", "No released update was looked at.")
     rejected = list(dict.fromkeys(test.name for test in canary.rejections))
-    found = f"{len(canary.tests)} tests of the released updates found no deviation."
+    count = "1 test" if len(canary.tests) == 1 else f"{len(canary.tests)} tests"
+    found = f"{count} of the released updates found no deviation."
     if rejected:
         side = "Not as claimed" if canary.contradicts_claim else "Deviates, to the side of more privacy"
         found = f"{side}: {', '.join(rejected)}."
