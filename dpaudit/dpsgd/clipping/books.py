@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -57,6 +58,30 @@ class GradientBook:
     def without(self, bad: Tensor) -> GradientBook:
         """Zero some records."""
         return GradientBook(zero_records(self.gradients, bad))
+
+
+class BundleBook:
+    """Small per-record gradients of several parameters, side by side: one norm and one product for all."""
+
+    __slots__ = ("names", "shapes", "together")
+
+    def __init__(self, gradients: Mapping[str, Tensor]) -> None:
+        self.names = tuple(gradients)
+        self.shapes = [tensor.shape[1:] for tensor in gradients.values()]
+        rows = [tensor.reshape(len(tensor), -1) for tensor in gradients.values()]
+        self.together = GradientBook(torch.cat(rows, 1) if len(rows) > 1 else rows[0])
+
+    def squared_norms(self) -> Tensor:
+        """Squared norms over all parameters, (batch,)."""
+        return self.together.squared_norms()
+
+    def weighted_sums(self, factors: Tensor, bad: Tensor | None) -> dict[str, Tensor]:
+        """Weighted sum for each parameter, without the records marked in `bad`; views of one tensor."""
+        book = self.together if bad is None else self.together.without(bad)
+        parts = torch.split(book.weighted_sum(factors), [shape.numel() for shape in self.shapes])
+        return {
+            name: part.view(shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
+        }
 
 
 def row_squares(tensor: Tensor) -> Tensor:

@@ -11,13 +11,16 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from dpaudit.dpsgd.clipping.books import Book, GradientBook, row_squares
+from dpaudit.dpsgd.clipping.books import Book, BundleBook, GradientBook, row_squares
 from dpaudit.dpsgd.clipping.choice import RouteChooser
 from dpaudit.dpsgd.clipping.embedding import EmbeddingBook
 from dpaudit.dpsgd.clipping.groups import ClippingGroups
 from dpaudit.dpsgd.clipping.linear import LinearBook
 from dpaudit.dpsgd.clipping.routes import LayerBook, Route
 from dpaudit.dpsgd.clipping.sources import Source
+
+# Gradients of up to this many numbers for each record are treated together: calls would cost more than they.
+_SMALL = 2**14
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Ledger:
         self._single: list[Entry] = []
         self._shared: list[Entry] = []
         self._squares: list[Tensor | None] = [None] * len(groups.clip_norms)
+        self._small: defaultdict[tuple[int, torch.dtype], dict[str, Tensor]] = defaultdict(dict)
+        self._bundles: list[tuple[int, BundleBook]] = []
         self._factors: Tensor | None = None
         self._refused: Tensor | None = None
 
@@ -63,11 +68,14 @@ class Ledger:
         """Take in per-record gradients that need no choice of route."""
         if self._factors is not None:
             self._add_to_sum(Entry(source, book), self._factors, self._refused)
-        elif self._is_single(source):
+        elif not self._is_single(source):
+            self._shared.append(Entry(source, book))
+        elif isinstance(book, GradientBook) and source.is_parameter and book.size <= _SMALL * self.batch:
+            kind = (self.groups.index[source.names[0]], book.gradients.dtype)
+            self._small[kind][source.names[0]] = book.gradients
+        else:
             self._count(source.names[0], book.squared_norms())
             self._keep(Entry(source, book))
-        else:
-            self._shared.append(Entry(source, book))
 
     def add_layer(
         self,
@@ -104,8 +112,14 @@ class Ledger:
             self._count(
                 name, combined_squares(name, self.parameters[name], entries, self.batch, self._chunk(name))
             )
+        for (group, _), gradients in self._small.items():
+            bundle = BundleBook(gradients)
+            self._count(bundle.names[0], bundle.squared_norms())
+            self._bundles.append((group, bundle))
+        self._small.clear()
         if self.chooser.two_passes:
             self._shared.clear()
+            self._bundles.clear()
         any_parameter = next(iter(self.parameters.values()))
         blank = any_parameter.new_zeros(self.batch, dtype=_norm_dtype(self.parameters))
         return torch.stack([blank if square is None else square.to(blank) for square in self._squares])
@@ -128,6 +142,9 @@ class Ledger:
         entries.sort(key=lambda entry: entry.book.size)
         while entries:
             self._add_to_sum(entries.pop(), factors, refused)
+        for group, bundle in self._bundles:
+            self.sums.update(bundle.weighted_sums(factors[group], refused))
+        self._bundles.clear()
 
     def _is_single(self, source: Source) -> bool:
         return source.isometric and len(source.names) == 1 and self._uses[source.names[0]] == 1
