@@ -76,7 +76,7 @@ CANARY_RULES = (
         title="sensitivity",
         null_hypothesis="No participating canary adds more than one clip norm",
         method="Normal tests of the mean over all participations and of the largest one. Where the engine "
-        "can be called without noise, every included canary is also tried at gradient norms from a thousandth of "
+        "can be called without noise, every included canary is also tried at norms from a thousandth of "
         "the clip norm to a million of it, infinite and not a number: one excess is proof",
         misses="Records whose gradients no canary resembles",
         fix="Clip each record's whole gradient, over all parameters together, before the sum; claim the clip "

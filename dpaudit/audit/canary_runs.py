@@ -129,7 +129,7 @@ def load_kept_scores(plan: RunPlan, part: slice, directory: Path | None) -> Scor
         return None
     try:
         return np.load(_part_place(plan, part, directory), allow_pickle=False)  # type: ignore[no-any-return]
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         return None
 
 
@@ -191,5 +191,5 @@ def _kept(plan: RunPlan, run: int, directory: Path | None) -> RecordedRun | None
 
     try:
         return RecordedRun.load(_place(plan, run, directory))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -54,7 +55,7 @@ def load_data(name: str) -> LabelledData:
     try:
         with np.load(path, allow_pickle=False) as file:
             return LabelledData(file["features"].astype(np.float32), file["labels"].astype(np.int64))
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise DpauditError(f"cannot read {path}: {error}", "It needs arrays features and labels.") from error
 
 

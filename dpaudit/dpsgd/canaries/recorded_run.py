@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import zipfile
+import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -66,11 +68,13 @@ class RecordedRun:
 
         Raises:
           OSError: the file cannot be read.
-          ValueError: it is not such a file.
-          KeyError: it lacks an array.
+          ValueError: it is not such a file, or not all of one.
         """
-        with np.load(path, allow_pickle=False) as file:
-            content: dict[str, Any] = {field.name: file[field.name] for field in fields(cls)}
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                content: dict[str, Any] = {field.name: file[field.name] for field in fields(cls)}
+        except (KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"{path} is no recorded run: {error}") from error
         for name, kind in (
             ("num_records", int),
             ("clipped_most", float),
