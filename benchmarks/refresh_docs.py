@@ -9,6 +9,7 @@ A test fails while a quote differs from its source.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -23,10 +24,19 @@ RULE_PAGES = ROOT / "docs" / "rules"
 
 def help_texts() -> str:
     """Give the help of every command, as printed at 80 columns."""
+    return _help(["sampler"], ["epsilon"], ["check"], ["gate"], ["report"])
+
+
+def train_help() -> str:
+    """Give the help of docs/training.md."""
+    return _help(["train"])
+
+
+def _help(*commands: list[str]) -> str:
     from dpaudit.cli.main import cli
 
     blocks = []
-    for arguments in (["sampler"], ["epsilon"], ["check"], ["gate"], ["report"]):
+    for arguments in commands:
         text = CliRunner().invoke(cli, [*arguments, "--help"], prog_name="dpaudit", terminal_width=80).output
         name = " ".join(["dpaudit", *arguments, "--help"])
         blocks.append(f"<details><summary><code>{name}</code></summary>\n\n```text\n{text}```\n\n</details>")
@@ -120,11 +130,50 @@ def _accounting_figure(one: dict[str, Any]) -> dict[str, str]:
     )
 
 
+def training_accuracy() -> str:
+    """Give the accuracies of docs/training.md, each with its epsilon."""
+    rows = []
+    for one in json.loads((RESULTS / "training.json").read_text())["accuracy"]:
+        epsilon = "no noise" if one["epsilon"] is None else f"{math.ceil(100 * one['epsilon']) / 100:g}"
+        rows.append(
+            {
+                "data, model": one["training"],
+                "epsilon at most": epsilon,
+                "noise multiplier": f"{one['noise_multiplier'] or 0:.3g}",
+                "steps": one["steps"],
+                f"accuracy, mean of {one['seeds']}": f"{one['accuracy']:.1%}",
+                "lowest": f"{one['lowest']:.1%}",
+            }
+        )
+    return f"{markdown_table(rows)}\n\nAt delta = 1e-5, zero_out; made by `benchmarks/training.py`."
+
+
+def training_modes() -> str:
+    """Give the largest distance between the trainings of two clipping modes."""
+    found = json.loads((RESULTS / "training.json").read_text())["modes"]
+    return f"{max(one['largest_relative_distance'] for one in found):.0e}"
+
+
+def training_compiled() -> str:
+    """Give the step times of docs/training.md, over the compiled step without privacy."""
+    found = json.loads((RESULTS / "training.json").read_text())["compiled"]
+    over = found["over_compiled_non_private"]
+    rows = [
+        {"step": name.replace("_", " "), "seconds": f"{found['seconds'][name]:.3f}", "ratio": f"{ratio:.2f}"}
+        for name, ratio in over.items()
+    ]
+    return f"{found['model']}, medians of {found['rounds']} interleaved rounds:\n\n{markdown_table(rows)}"
+
+
 SOURCES: dict[str, tuple[str, Callable[[], str]]] = {
     "example": ("README.md", example),
     "figures": ("README.md", figures),
     "help": ("README.md", help_texts),
     "cost table": ("docs/why.md", cost_table),
+    "train help": ("docs/training.md", train_help),
+    "training accuracy": ("docs/training.md", training_accuracy),
+    "training compiled": ("docs/training.md", training_compiled),
+    "training modes": ("docs/training.md", training_modes),
 }
 
 

@@ -36,12 +36,12 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "digits, mlp": {
         "model": {"name": "mlp", "width": 64, "depth": 1},
         "data": {"name": "digits"},
-        "training": {"scheme": {"name": "poisson", "batch_size": 256}, "steps": 200, "learning_rate": 2.0},
+        "training": {"scheme": {"name": "poisson", "batch_size": 256}, "steps": 200, "learning_rate": 1.0},
     },
     "digits, cnn": {
         "model": {"name": "cnn", "width": 16, "depth": 2},
         "data": {"name": "digits"},
-        "training": {"scheme": {"name": "poisson", "batch_size": 256}, "steps": 200, "learning_rate": 2.0},
+        "training": {"scheme": {"name": "poisson", "batch_size": 256}, "steps": 200, "learning_rate": 1.0},
     },
     "doctor_visits, mlp": {
         "model": {"name": "mlp", "width": 64, "depth": 1},

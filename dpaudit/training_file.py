@@ -15,7 +15,7 @@ steps = 300
 delta = 1e-5
 target_epsilon = 3.0               # or noise_multiplier = 1.0; both: stop before the target
 clip_norm = 1.0
-learning_rate = 2.0
+learning_rate = 1.0
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ steps = 200
 delta = 1e-5
 target_epsilon = 3.0
 clip_norm = 1.0
-learning_rate = 2.0
+learning_rate = 1.0
 seed = 0
 """
 """What `dpaudit train` without a file trains."""
