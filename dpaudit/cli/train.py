@@ -77,7 +77,7 @@ def command(
 
     training = prepare(file, checkpoint=checkpoint, record=record_trace is not None)
     if explain:
-        from dpaudit.report.training import choices_to_text
+        from dpaudit.cli.training_text import choices_to_text
 
         emit(choices_to_text(explain_clipping(training)), output)
         return 0
@@ -202,7 +202,7 @@ def _rendered(result: TrainingResult, form: str, file: TrainingFile) -> str:
         inputs = [] if file.path is None else [file.path]
         made = collect(command=sys.argv, seed=file.training.seed, inputs=inputs)
         return dump_json(result.to_json() | {"provenance": made.to_json()})
-    from dpaudit.report.training import result_to_text
+    from dpaudit.cli.training_text import result_to_text
 
     return result_to_text(result)
 
