@@ -48,13 +48,15 @@ def claim(loader: str, expected: str = "", epsilon: float = 4.8) -> str:
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch) -> pytest.Pytester:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    # Where dpaudit is installed the plugin comes by itself, and must not come twice.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makeini("[pytest]\n")
     pytester.makepyfile(loaders=LOADERS)
     return pytester
 
 
 def run(project: pytest.Pytester) -> pytest.RunResult:
-    # A process of its own, as a user has it: the plugin is loaded by name, installed or not.
+    """Run pytest in a process of its own, as a user does, with the plugin loaded by its name."""
     return project.runpytest_subprocess("-p", "dpaudit.pytest_plugin", "-p", "no:cacheprovider")
 
 

@@ -418,3 +418,11 @@ def _alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_options_come_from_the_environment_too(workplace, quick, monkeypatch, capsys) -> None:
+    write(workplace, "a", "refuted")
+    monkeypatch.setenv("DPAUDIT_CHECK_OUTPUT", "summary.txt")
+    assert check() == 0
+    assert capsys.readouterr().out == ""
+    assert "Check: passed." in Path("summary.txt").read_text()

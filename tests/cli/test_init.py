@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -81,6 +82,15 @@ def test_a_loader_fills_in_what_it_tells(workplace, capsys) -> None:
     assert file.claim.scheme == Poisson(0.05)
     assert file.claim.epsilon is None
     capsys.readouterr()
+
+
+def test_the_documented_example_is_what_is_written(workplace) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "init.md").read_text()
+    blocks = dict(re.findall(r"^```(\w+)\n(.*?)^```$", document, re.MULTILINE | re.DOTALL))
+    Path("my_loader.py").write_text(blocks["python"])
+    program, *arguments = shlex.split(blocks["sh"])
+    assert (program, run(arguments)) == ("dpaudit", 0)
+    assert Path("audits/main.toml").read_text() == blocks["toml"]
 
 
 def test_what_init_writes_is_audited_as_it_is(workplace, capsys) -> None:
