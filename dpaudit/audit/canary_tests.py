@@ -13,6 +13,7 @@ import numpy.typing as npt
 from dpaudit.canary import StepObservations, claim_gate, per_step_tests
 from dpaudit.canary.undecided import undecided_test
 from dpaudit.claim import PrivacyClaim
+from dpaudit.errors import DpauditError
 from dpaudit.findings import HypothesisTest
 
 if TYPE_CHECKING:
@@ -36,12 +37,22 @@ class Releases:
 
 
 def releases_of(runs: Sequence[RecordedRun]) -> Releases:
-    """Put the runs of one audit, which have equal tensors and steps, side by side."""
+    """Put the runs of one audit, which have equal tensors and steps, side by side.
+
+    Raises:
+      DpauditError: every canary was included, so that noise is nowhere seen alone.
+    """
+    included = np.concatenate([run.included for run in runs])
+    if included.all():
+        raise DpauditError(
+            f"coins included every one of the {len(included)} canaries; noise is measured at the others",
+            "Ask for more canaries.",
+        )
     return Releases(
         observations=StepObservations(
             value=np.concatenate([run.value for run in runs], axis=1, dtype=np.float64),
             participated=np.concatenate([run.participated for run in runs], axis=1),
-            included=np.concatenate([run.included for run in runs]),
+            included=included,
             tensor=np.concatenate([run.tensor for run in runs]),
         ),
         residuals=np.concatenate([run.residuals for run in runs]),
