@@ -78,12 +78,19 @@ def collect(
         platform=platform.platform(terse=True),
         packages=_versions(),
         created=now.isoformat(timespec="seconds"),
-        command=tuple(command),
+        command=_as_typed(command),
         seed=seed,
         git_commit=commit,
         git_dirty=dirty,
         input_sha256={path.name: sha256(path) for path in inputs if path.is_file()},
     )
+
+
+def _as_typed(command: Sequence[str]) -> tuple[str, ...]:
+    """Give a command line as somebody else would type it: without where dpaudit is installed."""
+    name = Path(command[0]).name if command else ""
+    own = name in ("__main__.py", "dpaudit", "dpaudit.exe")
+    return ("dpaudit", *command[1:]) if own else tuple(command)
 
 
 def sha256(path: Path) -> str:
