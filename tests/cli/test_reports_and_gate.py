@@ -57,6 +57,17 @@ def test_report_writes_html_and_pdf(workplace) -> None:
     ]
 
 
+def test_report_shows_the_waivers_that_meet_a_finding(workplace) -> None:
+    waiver = "rule = 'DPA201'\nreason = 'retraining'\nuntil = 2999-01-01\napproved_by = 'Privacy Office'\n"
+    Path("dpaudit.toml").write_text(f"[[waiver]]\n{waiver}")
+    assert run(["report", "bad.json", "good.json", "-o", "out"]) == 0
+    assert "IN FORCE" in Path("out/bad.html").read_text()
+    assert "IN FORCE" not in Path("out/good.html").read_text()
+    Path("other.toml").write_text(f"[[waiver]]\n{waiver.replace('2999', '2001')}")
+    assert run(["report", "bad.json", "--config", "other.toml", "-o", "out"]) == 0
+    assert "EXPIRED" in Path("out/bad.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -52,6 +52,11 @@ def test_keys_that_tools_rely_on(report: AuditReport) -> None:
         (lambda record: record["sampling"]["scheme"].update(name="poison"), "poison"),
         (lambda record: record["verdict"].update(outcome="fine"), "fine"),
         (lambda record: record["claim"].update(epsilom=1), "epsilom"),
+        (lambda record: record.update(kind="samples"), "samples"),
+        (lambda record: record["curves"][0].update(axis="alpha"), "alpha"),
+        (lambda record: record["curves"][0]["upper"].pop(), "differ in number"),
+        (lambda record: record["canary"]["bounds"][0].pop("decides"), "decides"),
+        (lambda record: record["summary"]["overlaps"].append([1]), "malformed"),
     ],
 )
 def test_edited_reports_are_refused(report: AuditReport, tmp_path, change, message) -> None:
@@ -69,6 +74,17 @@ def test_what_is_no_report_is_refused(tmp_path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(DpauditError, match=r"report\.json"):
         read_report(path)
+
+
+def test_an_older_report_opens_without_what_it_lacks(report: AuditReport) -> None:
+    record = report.to_json()
+    del record["curves"]
+    for name in ("overlaps", "overlap_bin", "epoch", "places"):
+        del record["summary"][name]
+    older = AuditReport.from_json(record)
+    assert older.curves == ()
+    assert (older.summary.overlaps, older.summary.places, older.summary.epoch) == ((), (), 0)
+    assert older.summary.batch_sizes == report.summary.batch_sizes
 
 
 def test_a_newer_minor_schema_opens(report: AuditReport) -> None:

@@ -118,8 +118,10 @@ def test_axe_finds_nothing(browser, pages, name: str, width: int, dark: bool) ->
 def test_the_checks_can_fail(browser, tmp_path) -> None:
     page = tmp_path / "bad.html"
     wide = reports()["both"].replace("<h1>", '<h1 style="width: 3000px">')
+    wide = wide.replace("</svg>", '<text x="0" y="13">over</text><text x="900" y="9">out</text></svg>', 1)
     page.write_text(wide.replace("</main>", '<p style="color: #ccc">faint</p></main><img src="x.png">'))
     browser.open(page, width=390)
     assert browser.run("document.documentElement.scrollWidth") > 390
     assert browser.run(STICKING_OUT)
+    assert {one[0] for one in browser.run(CLASHING_WORDS)} == {"outside", "overlap"}
     assert browser.complaints()

@@ -12,6 +12,7 @@ import pytest
 from dpaudit.audit_report import AuditReport, dump_json
 from dpaudit.evidence import Evidence
 from dpaudit.scheme import SCHEMES
+from tests.sample_report import canary_report
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -29,6 +30,7 @@ def test_reports_fit(report: AuditReport) -> None:
     VALIDATOR.validate(as_written(report))
     bare = replace(report, evidence=Evidence(), summary=None)
     VALIDATOR.validate(as_written(bare))
+    VALIDATOR.validate(as_written(canary_report()))
 
 
 def test_every_key_that_is_written_is_in_the_schema(report: AuditReport) -> None:
@@ -39,6 +41,8 @@ def test_every_key_that_is_written_is_in_the_schema(report: AuditReport) -> None
     canary = SCHEMA["properties"]["canary"]["properties"]
     for part in ("bounds", "scores", "mechanism"):
         assert record["canary"][part][0].keys() == canary[part]["items"]["properties"].keys()
+    assert record["curves"][0].keys() == SCHEMA["properties"]["curves"]["items"]["properties"].keys()
+    assert record["summary"].keys() == SCHEMA["properties"]["summary"]["oneOf"][1]["properties"].keys()
     epsilon = SCHEMA["properties"]["epsilons"]["items"]["properties"]
     assert record["epsilons"][0].keys() == epsilon.keys()
 
