@@ -185,7 +185,11 @@ class SamplingMonitor:
         self._log_e = float(np.logaddexp(np.logaddexp.reduce(values), math.log(_left(self._steps))))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all that `load` needs to go on, an `.npz` file; as sensitive as the batches themselves."""
+        """Write all that `load` needs to go on, an `.npz` file; as sensitive as the batches themselves.
+
+        Raises:
+          TraceError: the file cannot be written; one that was there before stays.
+        """
         arrays: dict[str, Any] = {
             "setting": np.array([self.num_records, self.sampling_rate, self.significance]),
             "totals": np.array([self._steps, self._log_e, self._largest]),
@@ -196,9 +200,13 @@ class SamplingMonitor:
             for part in (self._sizes, self._records, self._copies):
                 arrays |= part.stored()
         temporary = f"{os.fspath(path)}.tmp"
-        with open(temporary, "wb") as file:
-            np.savez(file, **arrays)
-        os.replace(temporary, path)
+        try:
+            with open(temporary, "wb") as file:
+                np.savez(file, **arrays)
+            os.replace(temporary, path)
+        except OSError as error:
+            reason = error.strerror or error
+            raise TraceError(f"cannot write the monitor {os.fspath(path)}: {reason}") from error
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SamplingMonitor:

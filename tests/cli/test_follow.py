@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -171,3 +174,29 @@ def test_a_state_in_one_line() -> None:
     assert describe(state) == "0 steps: not refuted (p-value 1)"
     state = replace(state, steps=1234, p_value=1e-4, refuted=True, leading="sampling rate", rule="DPA102")
     assert describe(state) == "1,234 steps: refuted (p-value 0.0001); most telling: sampling rate, DPA102"
+
+
+TRAINING = """
+import itertools, torch, dpaudit
+from torch.utils.data import DataLoader, TensorDataset
+
+loader = DataLoader(TensorDataset(torch.arange(1000.0)), batch_size=50, shuffle=True)
+watched = dpaudit.watch(loader, stream="trace")
+for step, _ in enumerate(batch for _ in itertools.count() for batch in watched):
+    if step >= 200:
+        watched._dpaudit_tap.recorder._writer._chunk_seconds = 0.0
+    print(step, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_training_has_left_its_trace(place, capsys) -> None:
+    with subprocess.Popen([sys.executable, "-c", TRAINING], stdout=subprocess.PIPE, text=True) as child:
+        while int(child.stdout.readline()) < 400:
+            pass
+        child.send_signal(signal.SIGKILL)
+    assert run(["sampler", "trace", *CLAIM, "--format", "json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["sampling"]["scheme"]["name"] == "shuffle"
+    assert report["sampling"]["steps"] > 300
+    assert any("was killed" in note for note in report["notes"])

@@ -226,6 +226,8 @@ def test_a_stored_monitor_goes_on_as_if_never_stopped(tmp_path, rate) -> None:
 
 def test_a_broken_stored_monitor_is_refused(tmp_path) -> None:
     path = tmp_path / "monitor.npz"
+    with pytest.raises(TraceError, match="cannot write"):
+        SamplingMonitor(10, 0.5).save(tmp_path / "absent" / "monitor.npz")
     with pytest.raises(TraceError, match="monitor"):
         SamplingMonitor.load(path)
     SamplingMonitor(10, 0.5).save(path)
