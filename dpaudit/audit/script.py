@@ -15,7 +15,8 @@ from dpaudit.scheme import Unrecognised
 from dpaudit.verdict import Outcome, Reason, Verdict
 
 _NO_CLAIM = (
-    "No claim: the program asked no accountant that is known here (Opacus, dp_accounting), and none was given."
+    "No claim: the program asked no accountant that is known here (Opacus, dp_accounting), and no claim was "
+    "given."
 )
 
 

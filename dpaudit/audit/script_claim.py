@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 from dpaudit import accounting
+from dpaudit.audit.setting import DEFAULT_DELTA
 from dpaudit.claim import PrivacyClaim
 from dpaudit.errors import DpauditError
 from dpaudit.instrument.script import Accounted, ReadClaim, ScriptRun, StatedEpsilon
@@ -55,7 +56,11 @@ def read_claim(run: ScriptRun, given: PrivacyClaim) -> ProgramClaim:
         )
         noise = seen_noise = None
     told = sum(part.steps for part in accounted) if accounted or engine else None
+    epsilon, delta, steps = _promise(run, stated, told, rate, noise, seen_noise, given.delta)
     claim = PrivacyClaim(
+        epsilon=epsilon,
+        delta=delta,
+        steps=steps,
         scheme=Poisson(rate) if rate is not None and rate < 1 else None,
         noise_multiplier=seen_noise or noise,
         clip_norm=None if engine is None else engine.clip_norm,
@@ -65,7 +70,6 @@ def read_claim(run: ScriptRun, given: PrivacyClaim) -> ProgramClaim:
         adjacency="add_or_remove_one" if not read.is_empty else None,
         library=read.library or None,
     )
-    claim = replace(claim, **_promise(run, stated, told, rate, noise, seen_noise))
     return ProgramClaim(
         claim=_merge(claim, given),
         sampling_rate=rate,
@@ -106,36 +110,36 @@ def _promise(
     rate: float | None,
     noise: float | None,
     seen_noise: float | None,
-) -> dict[str, float | int | None]:
+    wanted_delta: float | None,
+) -> tuple[float | None, float | None, int | None]:
     """Give the epsilon under test, its delta, and the steps it is for."""
     read = run.claim
     if read.is_empty:
-        return {}
+        return None, None, None
     if stated is not None:
         # Asked before the training it is for all of it; asked on the way, for what was made by then.
         upfront = stated.optimizer_steps == 0
         steps = run.steps if upfront and not _stopped(run) else stated.optimizer_steps or told
-        return {"epsilon": stated.epsilon, "delta": stated.delta, "steps": steps or run.steps}
+        return stated.epsilon, stated.delta, steps or run.steps
     if read.calibrations:
         plan = read.calibrations[-1]
         steps = max(plan.steps, run.steps) if _stopped(run) else run.steps
-        return {"epsilon": plan.target_epsilon, "delta": plan.target_delta, "steps": steps}
+        return plan.target_epsilon, plan.target_delta, steps
     fewer = told is not None and told < run.steps - _LAST_STEP
     weaker = noise is not None and seen_noise is not None and seen_noise != noise
     if not (fewer or weaker) or rate is None or noise is None or told is None:
-        return {"steps": run.steps}
-    return {"epsilon": _epsilon_of(rate, noise, told), "steps": run.steps}
+        return None, None, run.steps
+    delta = wanted_delta or DEFAULT_DELTA
+    return _epsilon_of(rate, noise, told, delta), delta, run.steps
 
 
-def _epsilon_of(rate: float, noise: float, steps: int) -> float | None:
-    """Give the epsilon of what an accountant was told, at the delta that the audit assumes."""
+def _epsilon_of(rate: float, noise: float, steps: int, delta: float) -> float | None:
+    """Give the epsilon of what an accountant was told."""
     if steps == 0:
         return 0.0
-    from dpaudit.audit.setting import DEFAULT_DELTA
-
     try:
         interval = accounting.epsilon(
-            Poisson(rate), noise_multiplier=noise, steps=steps, num_records=1, delta=DEFAULT_DELTA
+            Poisson(rate), noise_multiplier=noise, steps=steps, num_records=1, delta=delta
         )
     except (DpauditError, ValueError):
         return None
@@ -165,7 +169,8 @@ def _warnings(
         )
     if noise is not None and seen_noise is not None and noise != seen_noise:
         notes.append(
-            f"ATTENTION: the accountant was told of noise multiplier {noise:g}; the optimizer added {seen_noise:g}."
+            f"ATTENTION: the accountant was told of noise multiplier {noise:g}; the optimizer added "
+            f"{seen_noise:g}."
         )
     return notes
 

@@ -44,7 +44,8 @@ def beside_seen(
 
 
 def _remarked(field: CheckedField, seen: str) -> CheckedField:
-    remark = f"{seen}; {field.remark}" if field.remark and not field.remark.startswith("the loader's") else seen
+    kept = field.remark and not field.remark.startswith("the loader's")
+    remark = f"{seen}; {field.remark}" if kept else seen
     status = field.status if field.status is Status.ASSUMED else Status.CHECKED
     return replace(field, status=status, remark=remark)
 
@@ -53,7 +54,8 @@ def _epsilon(field: CheckedField, read: ReadClaim) -> CheckedField:
     if not read.stated:
         return field
     last = read.stated[-1]
-    said = f"{last.accountant} gave {last.epsilon:.6g} at delta {last.delta:g} after {last.optimizer_steps} steps"
+    after = f"after {last.optimizer_steps} steps"
+    said = f"{last.accountant} gave {last.epsilon:.6g} at delta {last.delta:g} {after}"
     return replace(field, remark=f"{said}; {field.remark}" if field.remark else said)
 
 

@@ -89,8 +89,15 @@ class FingerprintingDataset(_Portable):
         return map(_marked, iter(self.dataset))
 
 
+UNREADABLE = -1
+"""In place of the fingerprint of a record that has none: reading goes on, whoever takes the numbers refuses."""
+
+
 def _marked(item: Any) -> Carried:
-    return Carried(fingerprint(item), item)
+    try:
+        return Carried(fingerprint(item), item)
+    except TypeError:
+        return Carried(UNREADABLE, item)
 
 
 class SplittingCollate(_Portable):
@@ -114,7 +121,10 @@ class SplittingCollate(_Portable):
             return Carried(indices, batch, certain=False)
         if not self.may_drop or not payload:
             return Carried(indices, batch)
-        kept = kept_positions(payload, batch)
+        try:
+            kept = kept_positions(payload, batch)
+        except Exception:  # objects of the user that cannot be compared must not stop the loader
+            kept = None
         if kept is None:
             return Carried(indices, batch, certain=False)
         if kept == range(len(payload)):

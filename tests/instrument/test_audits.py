@@ -18,7 +18,8 @@ pytest.importorskip("sklearn")
 pytest.importorskip("opacus")
 
 AUDITS = Path(__file__).parents[2] / "audits"
-NAMES = sorted(path.stem for path in AUDITS.glob("*.toml"))
+# Canary files speak of a training, not of a loader.
+NAMES = sorted(path.stem for path in AUDITS.glob("*.toml") if not path.stem.startswith("canary_"))
 
 
 def recorded(name: str, monkeypatch: pytest.MonkeyPatch, steps: int = 72) -> Recording:

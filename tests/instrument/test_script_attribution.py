@@ -39,7 +39,7 @@ def test_each_batch_before_its_uses(lengths: list[int], times: int) -> None:
     for number, length in enumerate(lengths):
         for _ in range(length):
             batch = play.hand(number)
-            for _ in range(times):  # ghost clipping takes two backward passes; several optimizers may share one
+            for _ in range(times):  # ghost clipping takes two backward passes
                 play.use(batch)
     found, told = play.told()
     assert found == play.truth

@@ -80,8 +80,8 @@ SAME = {
     "shuffle": "loader = DataLoader(Augmented(), batch_size=B, shuffle=True)\n" + LOOP,
     "workers": "loader = DataLoader(Augmented(), batch_size=B, shuffle=True, num_workers=2)\n" + LOOP,
     "persistent workers": (
-        "loader = DataLoader(Augmented(), batch_size=B, shuffle=True, num_workers=1, persistent_workers=True)\n"
-        + LOOP
+        "loader = DataLoader(Augmented(), batch_size=B, shuffle=True, num_workers=1,\n"
+        "    persistent_workers=True)\n" + LOOP
     ),
     "own collate function": (
         "loader = DataLoader(Augmented(), batch_size=B, shuffle=True,\n"
@@ -275,7 +275,8 @@ import argparse, beside
 parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int)
 epochs = parser.parse_args().epochs
-told = (__name__, __file__, sys.argv, sys.path[0], sys.modules["__main__"].__dict__ is globals(), beside.value)
+is_main = sys.modules["__main__"].__dict__ is globals()
+told = (__name__, __file__, sys.argv, sys.path[0], is_main, beside.value)
 keep_for_test.update(told=told)
 loader = DataLoader(Augmented(), batch_size=B)
 for _ in range(epochs):
@@ -309,7 +310,7 @@ def test_a_module_with_relative_imports(tmp_path: Path, monkeypatch) -> None:
     )
     monkeypatch.chdir(tmp_path)
     assert record_script(Program("mypackage.train", is_module=True)).steps == 32
-    with pytest.raises(TargetError, match="no module 'mypackage.trian'"):
+    with pytest.raises(TargetError, match=r"no module 'mypackage\.trian'"):
         record_script(Program("mypackage.trian", is_module=True))
 
 
@@ -425,7 +426,7 @@ def test_programs_without_a_trace_are_refused_with_what_was_seen(write, text, sa
 
 
 def test_a_program_that_never_steps_is_stopped(write) -> None:
-    text = "loader = DataLoader(Augmented(), batch_size=B)\nwhile True:\n    for x, y in loader:\n        pass\n"
+    text = "loader = DataLoader(Augmented(), batch_size=B)\nwhile True:\n    for x, y in loader: pass\n"
     with pytest.raises(TargetError, match="no optimizer step was seen; 2000 batches"):
         record_script(write(text), steps=20)
 

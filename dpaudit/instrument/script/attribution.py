@@ -52,12 +52,12 @@ def attribute(uses: Sequence[int], pass_of: Sequence[int], sizes: Sequence[int])
       Ranges of batch numbers. Empty batches that no backward followed do not count as left out of
       anything: they hold no record. A batch used by several backward calls is in all their ranges.
     """
-    reached = np.asarray(uses, np.int64)
+    reached: IntArray = np.asarray(uses, np.int64)
     passes = np.asarray(pass_of, np.int64)
     # Passes that no backward followed (validation, a look at the first batch) play no part.
     in_use = np.isin(passes, passes[reached - 1])
     batches = np.flatnonzero(in_use)
-    position = np.cumsum(in_use)[reached - 1]  # batches in use that were delivered, at each use
+    position: IntArray = np.cumsum(in_use, dtype=np.int64)[reached - 1]  # batches in use, at each use
     fresh = np.diff(position, prepend=0)
     if fresh.max(initial=0) <= 1:
         return _ranges(batches, position - 1, position, Pattern.DIRECT)
@@ -67,7 +67,7 @@ def attribute(uses: Sequence[int], pass_of: Sequence[int], sizes: Sequence[int])
     # A batch stays in the running if it holds records or is the last before its backward.
     kept = np.asarray(sizes, np.int64)[batches] > 0
     kept[position - 1] = True
-    slot = np.cumsum(kept)[position - 1]
+    slot: IntArray = np.cumsum(kept, dtype=np.int64)[position - 1]
     fresh = np.diff(slot, prepend=0)
     batches = batches[kept]
     joined = np.unique(fresh[fresh > 0])

@@ -22,7 +22,7 @@ class DpAccountingClaims:
     def install(self) -> None:
         """Patch the accountants and the search for noise."""
         import dp_accounting
-        import dp_accounting.pld  # noqa: F401  (its accountants are below the base class once imported)
+        import dp_accounting.pld  # its accountants are below the base class once it is imported
 
         wrappings = self._wrappings
         wrappings.wrap_below(dp_accounting.PrivacyAccountant, "compose", self._compose)

@@ -30,7 +30,8 @@ def attach(iterator: Any, session: Session, tap: Tap, method: Method, whole: boo
         iterator._dpaudit_sent = deque(iterator.__dict__.get("_dpaudit_sent", ()), maxlen=None)
         while len(iterator._dpaudit_sent) > ahead:
             iterator._dpaudit_sent.popleft()
-    iterator.__class__ = _tapped(type(iterator), method, whole)
+    kind: Any = type(iterator)
+    iterator.__class__ = _tapped(kind, method, whole)
     iterator._dpaudit_session = session
     iterator._dpaudit_tap = tap
     # A dropped iterator ends its pass; workers that persist hold theirs, which then starts anew.

@@ -9,7 +9,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -70,7 +70,6 @@ def run_program(program: Program) -> tuple[Ending, ModuleType]:
     Raises:
       TargetError: no such file or module, or not Python.
       SystemExit: in a forked child.
-      KeyboardInterrupt: as it comes.
     """
     code, module, (first_argument, first_path) = _prepared(program)
     parent = os.getpid()
@@ -93,9 +92,7 @@ def _executed(code: CodeType, module: ModuleType) -> Ending:
         if isinstance(error.code, str):  # as the interpreter does
             print(error.code, file=sys.stderr)
         return Ending(How.EXITED, "" if error.code is None else str(error.code))
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
+    except BaseException as error:  # an interrupt too: what was seen until then is still worth its report
         text = user_traceback(error)
         print(text, file=sys.stderr)
         return Ending(How.FAILED, f"{type(error).__name__}: {error}", text)

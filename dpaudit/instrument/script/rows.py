@@ -49,7 +49,8 @@ def _add(digests: list[Any], column: Any) -> None:
         for digest, value in zip(digests, column, strict=True):
             digest.update(fingerprint(value).to_bytes(8, "little"))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UnreadableBatchError(f"rows of type {type(column).__name__} have no readable content") from error
+        what = type(column).__name__
+        raise UnreadableBatchError(f"rows of type {what} have no readable content") from error
 
 
 def _collect(batch: Any, columns: list[Any]) -> None:

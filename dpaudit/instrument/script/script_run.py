@@ -19,9 +19,9 @@ from dpaudit.instrument.script.session import Session
 from dpaudit.instrument.script.traces import FedOptimizer, read_traces
 
 _FOLLOWED = (
-    "Followed are batches of torch DataLoaders up to the steps of torch optimizers. Where a program has "
-    "neither, call dpaudit.step(records) at the end of each step, or audit its loader by a function "
-    "batches(seed, steps)."
+    "Followed are batches of torch DataLoaders up to the steps of torch optimizers, in the process that was "
+    "started. Where a program has neither, call dpaudit.step(records) at the end of each step, or audit its "
+    "loader by a function batches(seed, steps)."
 )
 
 
@@ -154,8 +154,8 @@ def _nothing_seen(session: Session, ending: Ending, problems: list[str]) -> Targ
     kept = [feed for feed in session.feeds if feed.delivered and not len(feed.uses)]
     if kept and not told:
         told = (
-            "A loader was read to its end before the training and its batches were kept: which of them a step "
-            "used cannot be told."
+            "A loader was read to its end before the training and its batches were kept: which of them a "
+            "step used cannot be told."
         )
     return TargetError(
         f"{steps} optimizer steps were seen, but no batch that could be followed went into them; {came}. "

@@ -47,8 +47,8 @@ class TorchPatches:
             self._patch_class(kind)
         wrappings.replace(DataLoader, "__init_subclass__", classmethod(self._on_new_class))
 
-    def _on_new_class(self, kind: Any, **options: Any) -> None:
-        super(DataLoader, kind).__init_subclass__(**options)
+    def _on_new_class(self, kind: Any, /, **options: Any) -> None:
+        super(DataLoader, kind).__init_subclass__(**options)  # type: ignore[misc]
         if self._session.recording:
             self._patch_class(kind)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dpaudit.errors import DpauditError
 from dpaudit.instrument.facts import LoaderFacts
@@ -85,7 +88,7 @@ def _refuse_kept_batches(feed: Feed, told: Attribution, steps: int) -> None:
 
 
 def _steps(
-    feed: Feed, told: Attribution, log: StepLog, indices: IntArray, offsets: IntArray
+    feed: Feed, told: Attribution, log: StepLog, indices: npt.NDArray[Any], offsets: IntArray
 ) -> tuple[Recorder, int, int, set[int]]:
     """Put together the batches of each step; also count them, and the steps without any, and the passes."""
     recorder = Recorder()
@@ -99,13 +102,8 @@ def _steps(
         if begin == end:
             unfed += recorder.steps > 0
             continue
-        numbers = list(
-            dict.fromkeys(
-                number
-                for use in range(begin, end)
-                for number in range(told.first[use], told.last[use])
-            )
-        )  # fmt: skip
+        used = (range(told.first[use], told.last[use]) for use in range(begin, end))
+        numbers = list(dict.fromkeys(itertools.chain.from_iterable(used)))
         source = feed.pass_of[numbers[-1]]
         if source != seen_pass:
             recorder.start_epoch()
@@ -142,8 +140,8 @@ def _notes(feed: Feed, told: Attribution, unfed: int) -> Iterator[str]:
         yield "The program takes several batches before each backward: they were taken to be joined."
     elif told.pattern is Pattern.LEFT_OUT:
         yield (
-            f"ATTENTION: {told.left_out} batches were handed to the program and another one was fetched before "
-            "any backward: they were taken to be left out."
+            f"ATTENTION: {told.left_out} batches were handed to the program, and another one was fetched "
+            "before any backward: they were taken to be left out."
         )
     if unfed:
         yield f"{unfed} steps of the optimizer came without a new backward over batches of this data set."

@@ -50,6 +50,6 @@ class Wrappings:
         self._undo.clear()
 
 
-def family(kind: type) -> list[type]:
+def family(kind: Any) -> list[Any]:
     """Give a class and all classes below it."""
     return [kind, *(below for child in kind.__subclasses__() for below in family(child))]

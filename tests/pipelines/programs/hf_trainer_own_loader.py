@@ -34,7 +34,11 @@ class Classifier(nn.Module):
 model = Classifier()
 engine = PrivacyEngine(accountant="rdp")
 model, optimizer, private_loader = engine.make_private(
-    module=model, optimizer=sgd(model), data_loader=shuffled(Points()), noise_multiplier=1.0, max_grad_norm=1.0
+    module=model,
+    optimizer=sgd(model),
+    data_loader=shuffled(Points()),
+    noise_multiplier=1.0,
+    max_grad_norm=1.0,
 )
 
 

@@ -8,9 +8,7 @@ from jax_privacy import batch_selection
 import dpaudit
 
 N, RATE, NOISE, STEPS = 300, 0.05, 1.0, 280
-strategy = batch_selection.CyclicPoissonSampling(
-    sampling_prob=RATE, iterations=STEPS
-)
+strategy = batch_selection.CyclicPoissonSampling(sampling_prob=RATE, iterations=STEPS)
 rng = np.random.default_rng(0)
 inputs = rng.normal(size=(N, 4))
 weights = np.zeros(4)

@@ -9,7 +9,11 @@ model = linear()
 everything = data()
 engine = PrivacyEngine(accountant="rdp")
 model, optimizer, _ = engine.make_private(
-    module=model, optimizer=sgd(model), data_loader=shuffled(everything), noise_multiplier=1.0, max_grad_norm=1.0
+    module=model,
+    optimizer=sgd(model),
+    data_loader=shuffled(everything),
+    noise_multiplier=1.0,
+    max_grad_norm=1.0,
 )
 half = DataLoader(Subset(everything, range(RECORDS // 2)), batch_size=BATCH)
 loader = DPDataLoader.from_data_loader(half)
