@@ -145,7 +145,7 @@ def training_accuracy() -> str:
                 "lowest": f"{one['lowest']:.1%}",
             }
         )
-    return f"{markdown_table(rows)}\n\nAt delta = 1e-5, zero_out; made by `benchmarks/training.py`."
+    return f"{markdown_table(rows)}\n\nAt delta = 1e-5, zero_out; without noise records are clipped all the same. `benchmarks/training.py`"
 
 
 def training_modes() -> str:

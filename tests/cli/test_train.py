@@ -120,6 +120,26 @@ def test_json_has_the_claim_and_nothing_that_is_not_private(workplace, capsys) -
     assert load_state("train.checkpoint.pt")["epsilon"][1] == record["epsilon"]["upper"]
 
 
+def test_a_terminal_sees_step_loss_and_epsilon(workplace, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert run(["train", workplace(), "--steps", "20"]) == 0
+    shown = capsys.readouterr()
+    for word in ("20/20", "loss ", "epsilon "):
+        assert word in shown.err
+        assert word not in shown.out
+    assert run(["train", workplace(), "--steps", "20", "--resume", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_refused_records_are_told_on_standard_error_alone(workplace, capsys) -> None:
+    Path("data.py").write_text(DATA + "\ninputs[7] = float('nan')\n")
+    assert run(["train", workplace(), "--format", "json"]) == 0
+    shown = capsys.readouterr()
+    assert "times a record added nothing" in shown.err
+    assert "added nothing" not in shown.out
+
+
 def test_explain_shows_routes_and_trains_nothing(workplace, capsys) -> None:
     assert run(["train", workplace(), "--explain"]) == 0
     text = capsys.readouterr().out
