@@ -103,7 +103,7 @@ def _row(axis: Axis, row: Interval, top: float) -> list[str]:
     else:
         elements.append(f'<rect x="{x1 - 1:.1f}" y="{y - 6}" width="2.4" height="12" fill="{color}"/>')
     if row.middle is not None:
-        elements.append(f'<circle cx="{_across(axis, row.middle):.1f}" cy="{y}" r="4" fill="{color}"/>')
+        elements.append(f'<circle cx="{_across(axis, row.middle):.1f}" cy="{y}" r="4" fill="currentColor"/>')
     return elements
 
 
