@@ -1,13 +1,20 @@
-"""Time and memory of a DP-SGD step against the non-private step, ours and Opacus', in one interleaved run.
+"""Time and memory of a DP-SGD step against the non-private step: ours and the peers', in one interleaved run.
 
     python benchmarks/clipping.py [--cases vgg19 ...] [--methods non_private bk_mix_opt ...] [--rounds 7]
-    [--memory]
+                                  [--device cuda] [--fastdp PATH] [--fresh]
+    python benchmarks/clipping.py --memory [--cases ...] [--methods ...]
+    python benchmarks/clipping.py --largest 2048 [--cases vgg19] [--methods ...]
 
-A step is zero_grad, forward, backward, clip, noise, update, on one thread. Every figure is a ratio of
-medians to the non-private step of the same run; methods take turns, so that a busy machine slows all of them
-alike. Methods named `*_without_noise` compare with the non-private step only: every peer adds noise.
-Memory is the highest resident set of a fresh process during its second and third steps, less that before the
-model is made, again as a ratio to the non-private one.
+A step is zero_grad, forward, backward, clip, noise, update, on one thread. Methods take turns in one
+process, so that a busy machine slows all of them alike; a ratio is the median over the rounds of the time of
+a method over that of `non_private` in the same round. Wall time and processor time are both given: the
+latter does not count what else runs, nor the noise that `*_noise_ahead` draws on a second core. Every round
+is kept in the results, and later runs (all of them time `non_private`) are added unless `--fresh`.
+
+Malloc is told to keep freed pages: otherwise page faults are measured, which hurt those methods most that
+allocate most. With `--memory` it is told to give them back, and each cell has a process of its own: `steady`
+is the highest resident set of the second and third step, `first` of the first, in MiB above the imports.
+`--largest LIMIT` bisects for the largest batch whose steady peak stays within LIMIT MiB.
 """
 
 from __future__ import annotations
@@ -15,28 +22,22 @@ from __future__ import annotations
 import argparse
 import copy
 import ctypes
-import gc
 import json
 import statistics
-import subprocess
-import sys
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from clipping_models import CASES, Case
-from torch import nn
+from clipping_memory import largest_batch, peaks
+from clipping_models import CASES
+from clipping_steps import METHODS, Step, add_fastdp, make_step
 
 RESULTS = Path(__file__).parent / "results"
-OURS = ("bk_mix_opt", "bk_mix_ghost", "bk", "mixed_ghost", "ghost", "per_sample")
-METHODS = (
-    "non_private", "bk_mix_opt", "bk_mix_opt_without_noise", "opacus_hooks", "opacus_ghost",
-)  # fmt: skip
-CLIP_NORM, NOISE_MULTIPLIER, RATE = 1.0, 1.0, 1e-4
-Step = Callable[[Any, torch.Tensor], None]
+Rounds = dict[str, dict[str, list[float]]]
+# No batch above this is tried: every method but the slowest fits, and the search has made its point.
+_MOST = 4096
 
 
 def keep_memory() -> None:
@@ -47,208 +48,147 @@ def keep_memory() -> None:
         libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
 
 
-def give_memory_back() -> None:
-    """Let every tensor have pages of its own: the resident set is then what lives, not what malloc keeps."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(-3, 2**16)  # M_MMAP_THRESHOLD
-
-
-def non_private(case: Case, model: nn.Module, batch: int) -> Step:
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
-
-    def step(inputs: Any, targets: torch.Tensor) -> None:
-        optimizer.zero_grad()
-        case.loss(model(inputs), targets).mean().backward()
-        optimizer.step()
-
-    return step
-
-
-def ours(mode: str, noise: bool) -> Callable[[Case, nn.Module, int], Step]:
-    def make(case: Case, model: nn.Module, batch: int) -> Step:
-        from dpaudit.dpsgd import make_private
-
-        device = next(model.parameters()).device
-        private = make_private(
-            model, torch.optim.SGD(model.parameters(), lr=RATE), loss=case.loss, clip_norm=CLIP_NORM,
-            noise_multiplier=NOISE_MULTIPLIER if noise else 0.0, expected_batch_size=batch, clipping=mode,
-            generator=torch.Generator(device).manual_seed(0),
-        )  # fmt: skip
-
-        def step(inputs: Any, targets: torch.Tensor) -> None:
-            private.accumulate(inputs, targets)
-            private.step()
-
-        return step
-
-    return make
-
-
-def opacus(ghost: bool) -> Callable[[Case, nn.Module, int], Step]:
-    def make(case: Case, model: nn.Module, batch: int) -> Step:
-        from opacus.grad_sample import GradSampleModule
-        from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import (
-            GradSampleModuleFastGradientClipping,
-        )
-        from opacus.optimizers import DPOptimizer
-        from opacus.optimizers.optimizer_fast_gradient_clipping import DPOptimizerFastGradientClipping
-
-        plain = torch.optim.SGD(model.parameters(), lr=RATE)
-        options = {
-            "noise_multiplier": NOISE_MULTIPLIER,
-            "max_grad_norm": CLIP_NORM,
-            "expected_batch_size": batch,
-        }
-        if ghost:
-            wrapped = GradSampleModuleFastGradientClipping(
-                model, max_grad_norm=CLIP_NORM, use_ghost_clipping=True, loss_reduction="mean"
-            )
-            optimizer = DPOptimizerFastGradientClipping(plain, **options)
-        else:
-            wrapped, optimizer = GradSampleModule(model), DPOptimizer(plain, **options)
-
-        def hooks_step(inputs: Any, targets: torch.Tensor) -> None:
-            optimizer.zero_grad()
-            case.loss(wrapped(inputs), targets).mean().backward()
-            optimizer.step()
-
-        def ghost_step(inputs: Any, targets: torch.Tensor) -> None:
-            optimizer.zero_grad()
-            losses = case.loss(wrapped(inputs), targets)
-            wrapped.enable_hooks()
-            losses.mean().backward(retain_graph=True)
-            optimizer.zero_grad()
-            factors = wrapped.get_clipping_coef()
-            wrapped.disable_hooks()
-            (factors * losses).sum().backward()
-            wrapped.enable_hooks()
-            optimizer.step()
-
-        return ghost_step if ghost else hooks_step
-
-    return make
-
-
-def make_step(method: str, case: Case, model: nn.Module, batch: int) -> Step:
-    if method == "non_private":
-        return non_private(case, model, batch)
-    if method.startswith("opacus"):
-        return opacus(method == "opacus_ghost")(case, model, batch)
-    mode = method.removesuffix("_without_noise")
-    return ours(mode, noise=mode == method)(case, model, batch)
-
-
-def time_case(name: str, methods: list[str], rounds: int, device: str) -> dict[str, dict[str, float]]:
+def time_case(name: str, methods: list[str], rounds: int, device: str) -> Rounds:
     case = CASES[name]
     torch.manual_seed(0)
     base = case.make().to(device)
     batch = tuple(part.to(device) for part in case.batch(case.size))
-    steps = {method: make_step(method, case, copy.deepcopy(base), case.size) for method in methods}
-    for step in steps.values():  # probes, measurements of routes, allocations
-        step(*batch)
-        step(*batch)
-    seconds: dict[str, list[float]] = {method: [] for method in methods}
+    steps: dict[str, Step] = {}
+    for method in methods:
+        try:
+            step = make_step(method, case, copy.deepcopy(base), case.size)
+            step(*batch)  # probes, measurements of routes, allocations
+            step(*batch)
+            steps[method] = step
+        except Exception as error:
+            print(f"{name:14} {method:26} fails: {type(error).__name__}: {str(error).splitlines()[0][:80]}")
+    found: Rounds = {method: {"wall": [], "processor": []} for method in steps}
     for _ in range(rounds):
         for method, step in steps.items():
-            seconds[method].append(timed(step, batch, device))
-    medians = {method: statistics.median(times) for method, times in seconds.items()}
-    return {
-        method: {"seconds": median, "ratio": median / medians["non_private"]}
-        for method, median in medians.items()
-    }
+            wall, processor = timed(step, batch, device)
+            found[method]["wall"].append(wall)
+            found[method]["processor"].append(processor)
+    return found
 
 
-def timed(step: Step, batch: Any, device: str) -> float:
-    if device == "cpu":  # processor time: on one thread it is that of an idle machine, whatever else runs
-        start = time.process_time()
-        step(*batch)
-        return time.process_time() - start
-    torch.cuda.synchronize()
-    start = time.perf_counter()
+def timed(step: Step, batch: Any, device: str) -> tuple[float, float]:
+    """Seconds by the clock on the wall, and of this thread."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    wall, own = time.perf_counter(), time.thread_time()
     step(*batch)
-    torch.cuda.synchronize()
-    return time.perf_counter() - start
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - wall, time.thread_time() - own
 
 
-def memory_case(name: str, methods: list[str]) -> dict[str, dict[str, float]]:
-    """Peak memory of each method in a process of its own."""
-    peaks = {}
-    for method in methods:
-        command = [sys.executable, __file__, "--cases", name, "--methods", method, "--peak"]
-        answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        peaks[method] = json.loads(answer.splitlines()[-1])
-    return {
-        method: {"mib": peak, "memory_ratio": peak / peaks["non_private"]} for method, peak in peaks.items()
-    }
-
-
-def print_peak(name: str, method: str) -> None:
-    """Highest resident set of the second and third steps above that before the model, MiB."""
-    case = CASES[name]
-    if method.startswith("opacus"):
-        import opacus.grad_sample  # noqa: F401, its import is not its method
-    elif method != "non_private":
-        from dpaudit.dpsgd import NoiseSource
-
-        NoiseSource(torch.Generator()).add({"": torch.zeros(1)}, 1.0)  # compiles its kernel
-    torch.manual_seed(0)
-    batch = case.batch(case.size)
-    if "gpt2" in name or "roberta" in name:
-        import transformers
-
-        _ = transformers.GPT2LMHeadModel, transformers.RobertaForSequenceClassification
-    start = resident("VmRSS")
-    step = make_step(method, case, case.make(), case.size)
-    step(*batch)
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
-    step(*batch)
-    step(*batch)
-    print(json.dumps((resident("VmHWM") - start) / 1024))
-
-
-def resident(field: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return float(next(line for line in lines if line.startswith(field)).split()[1])
+def summary(runs: list[Rounds]) -> dict[str, dict[str, float]]:
+    """Median seconds, and medians of the ratios to the non-private step of the same round."""
+    result: dict[str, dict[str, float]] = {}
+    for method in dict.fromkeys(method for run in runs for method in run):
+        own = [run for run in runs if method in run]
+        figures = {"seconds": statistics.median(t for run in own for t in run[method]["wall"])}
+        figures["rounds"] = sum(len(run[method]["wall"]) for run in own)
+        for clock in ("wall", "processor"):
+            pairs = [(run[method][clock], run["non_private"][clock]) for run in own]
+            ratios = [mine / plain for left, right in pairs for mine, plain in zip(left, right, strict=True)]
+            figures[f"{clock}_ratio"] = statistics.median(ratios)
+        result[method] = figures
+    return result
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
-    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--methods", nargs="+")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--fastdp", help="a checkout of fast-differential-privacy")
     parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
-    parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--largest", type=float, metavar="MIB", help="find the largest batch within MIB")
+    parser.add_argument("--fresh", action="store_true", help="drop the rounds of earlier runs")
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    if given.peak:
-        give_memory_back()
-        print_peak(given.cases[0], given.methods[0])
-        return
     if given.device == "cuda" and not torch.cuda.is_available():
         print("no CUDA device, nothing measured")
         return
+    methods = given.methods or [*METHODS, *add_fastdp(given.fastdp)]
+    methods = ["non_private", *(method for method in methods if method != "non_private")]
+    if given.memory or given.largest:
+        methods = given.methods or [m for m in methods if not m.endswith(("_without_noise", "_ahead"))]
+        measure_memory(given.cases, methods, given.largest, given.fastdp)
+        return
     keep_memory()
-    target = (
-        RESULTS
-        / f"clipping{'_memory' if given.memory else ''}{'' if given.device == 'cpu' else '_cuda'}.json"
-    )
-    results = json.loads(target.read_text()) if target.exists() else {}
+    target = RESULTS / f"clipping{'' if given.device == 'cpu' else '_cuda'}.json"
     for name in given.cases:
-        if given.memory:
-            found = memory_case(name, given.methods)
+        results = json.loads(target.read_text()) if target.exists() else {}
+        runs = [time_case(name, methods, given.rounds, given.device)]
+        known = results.get(name, {})
+        same = known.get("torch") == torch.__version__ and known.get("batch") == CASES[name].size
+        if same and not given.fresh:
+            runs = [*known.get("runs", []), *runs]
+        found = summary(runs)
+        results[name] = {
+            "batch": CASES[name].size, "torch": torch.__version__, "device": device_name(given.device),
+            "methods": found, "runs": runs,
+        }  # fmt: skip
+        write(target, results)
+        show(name, found)
+
+
+def measure_memory(cases: list[str], methods: list[str], limit: float | None, fastdp: str | None) -> None:
+    target = RESULTS / ("clipping_memory.json" if limit is None else "clipping_largest.json")
+    for name in cases:
+        results = json.loads(target.read_text()) if target.exists() else {}
+        entry = results.setdefault(name, {})
+        if limit is None:
+            entry |= {"batch": CASES[name].size, "torch": torch.__version__}
+            for method in methods:
+                entry.setdefault("mib", {})[method] = peaks(name, method, CASES[name].size, fastdp)
+            entry["above_model_ratio"] = above_model(entry["mib"])
+            print(f"{name:14} " + "  ".join(f"{m} {r:.2f}" for m, r in entry["above_model_ratio"].items()))
         else:
-            found = time_case(name, given.methods, given.rounds, given.device)
-        results[name] = {"batch": CASES[name].size, "torch": torch.__version__, "methods": found}
-        for method, figures in found.items():
-            print(
-                f"{name:14} {method:26} " + "  ".join(f"{k} {v:9.3f}" for k, v in figures.items()), flush=True
-            )
-        target.parent.mkdir(exist_ok=True)
-        target.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+            batches = entry.setdefault(f"{limit:g} MiB", {})
+            for method in methods:
+                batches[method] = largest_batch(name, method, limit, _MOST, fastdp)
+                print(
+                    f"{name:14} {method:26} largest batch within {limit:g} MiB: {batches[method]}", flush=True
+                )
+        write(target, results)
+
+
+def above_model(mib: dict[str, dict[str, float] | None]) -> dict[str, float]:
+    """Peak above the model, as a ratio to the non-private one."""
+    plain = mib["non_private"] or {"model": 0.0, "steady": float("nan")}
+    return {
+        method: (found["steady"] - plain["model"]) / (plain["steady"] - plain["model"])
+        for method, found in mib.items()
+        if found is not None
+    }
+
+
+def device_name(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else "cpu, one thread"
+
+
+def show(name: str, found: dict[str, dict[str, float]]) -> None:
+    for method, figures in found.items():
+        print(f"{name:14} {method:26} " + "  ".join(f"{k} {v:.3f}" for k, v in figures.items()), flush=True)
+
+
+def write(target: Path, results: dict[str, Any]) -> None:
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(rounded(results), indent=1, sort_keys=True) + "\n")
+
+
+def rounded(value: Any) -> Any:
+    """Keep five digits: more are noise, and make the file long."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: rounded(part) for key, part in value.items()}
+    return [rounded(part) for part in value] if isinstance(value, list) else value
 
 
 if __name__ == "__main__":
