@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Literal
 from dpaudit.audit_report import AuditReport, dump_json
 from dpaudit.cli.checked import Checked, CheckResult
 from dpaudit.cli.options import FORMATS as COMMON_FORMATS
+from dpaudit.evidence import Evidence
 from dpaudit.gate import finding_line
+from dpaudit.interval import format_lower
 from dpaudit.policy import GateFinding
 from dpaudit.report.printable import printable
 
@@ -92,12 +94,18 @@ def findings_as_json(findings: Sequence[GateFinding]) -> list[dict[str, str]]:
 def _cells(one: Checked) -> tuple[str, str, str, str]:
     if one.report is None:
         return one.name, "FAILED", one.expected or "", "not audited: see below"
-    observed = one.report.evidence.observed
     expected = (one.expected or "") + ("" if one.as_expected else " (!)")
-    return one.name, one.report.verdict.outcome.value, expected, observed.description if observed else ""
+    return one.name, one.report.verdict.outcome.value, expected, _seen(one.report.evidence)
 
 
-_COLUMNS = ("Audit", "Verdict", "Expected", "What runs")
+def _seen(evidence: Evidence) -> str:
+    if evidence.observed is not None:
+        return evidence.observed.description
+    strongest = max((bound.lower for bound in evidence.lower_bounds), default=None)
+    return "" if strongest is None else f"canaries show epsilon at least {format_lower(strongest)}"
+
+
+_COLUMNS = ("Audit", "Verdict", "Expected", "What was seen")
 
 
 def _markdown_table(result: CheckResult) -> str:
