@@ -53,7 +53,7 @@ def run_scores(
     return means, float(payoffs.mean() - surprise)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=8)
 def ranked_beliefs(family: Family, leakage: float, canaries: int) -> Floats:
     """Give the chance of inclusion by rank under one member, from the lowest score to the highest.
 
