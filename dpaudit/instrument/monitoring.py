@@ -98,7 +98,7 @@ class LiveRecorder(Recorder):
         if self._stream is not None:
             self._writer = TraceWriter(self._stream, num_records=self._known)
             # At the end of the program at the latest; not at that of a fork, where it does nothing.
-            weakref.finalize(self, self._writer.close)
+            weakref.finalize(self, _finish, self._writer)
 
     @property
     def steps(self) -> int:
@@ -221,3 +221,11 @@ class LiveRecorder(Recorder):
             )
         self._writer.flush()
         return open_trace(self._writer.path)
+
+
+def _finish(writer: TraceWriter) -> None:
+    """Close a trace directory when the program ends, or nobody holds the loader any more."""
+    try:
+        writer.close()
+    except DpauditError as error:
+        _LOG.warning("dpaudit could not finish the recording: %s", error)

@@ -179,7 +179,8 @@ def test_a_full_disk_does_not_end_the_training(tmp_path, caplog) -> None:
 
 ENDED = """
 import sys, dpaudit
-for batch in dpaudit.watch([[1, 2], [], [3]], num_records=9, stream=sys.argv[1]):
+loader = dpaudit.watch([[1, 2], [], [3]], num_records=9, stream=sys.argv[1])
+for batch in loader:
     pass
 sys.exit(5)
 """
@@ -258,3 +259,13 @@ def test_a_loader_that_cannot_be_followed_to_its_end_is_not_disturbed(tmp_path, 
     assert len(list(watched)) == 5
     assert "stopped recording at batch 4" in caplog.text
     assert any("failed after 4 batches" in note for note in watched.recording().notes)
+
+
+def test_a_trace_that_is_gone_at_the_end_is_told_without_a_traceback(tmp_path) -> None:
+    code = "import shutil\n" + ENDED.replace("sys.exit(5)", "shutil.rmtree(sys.argv[1])")
+    child = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "t")], check=False, capture_output=True, text=True
+    )
+    assert child.returncode == 0
+    assert "could not finish the recording" in child.stderr
+    assert "Traceback" not in child.stderr
