@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +12,7 @@ from dpaudit.audit.rules import RULES
 from dpaudit.audit_report import AuditReport
 from dpaudit.policy import GateFinding
 from dpaudit.report.printable import printable
+from dpaudit.report.source_place import source_place
 from dpaudit.verdict import Outcome
 
 _LEVELS = {
@@ -105,11 +105,15 @@ def _rule(rule_id: str) -> dict[str, Any]:
 
 
 def _location(target: str) -> dict[str, Any]:
-    file = target.split(":")[0] if ".py:" in target else target
+    """Point at the audited file and line; at the target's name where it is no file."""
+    place = source_place(target)
+    if place is None:
+        return {"logicalLocations": [{"fullyQualifiedName": printable(target)}]}
+    file, line = place
     return {
         "physicalLocation": {
-            "artifactLocation": {"uri": quote(PurePath(printable(file)).as_posix())},
-            "region": {"startLine": 1},
+            "artifactLocation": {"uri": quote(printable(file))},
+            "region": {"startLine": line},
         }
     }
 

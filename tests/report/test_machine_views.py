@@ -8,6 +8,7 @@ from dpaudit.audit_report import AuditReport
 from dpaudit.report.junit import to_junit
 from dpaudit.report.pdf import to_pdf
 from dpaudit.report.sarif import to_sarif
+from dpaudit.report.source_place import source_place
 from dpaudit.verdict import Outcome
 
 HOSTILE = "<b> ]]> & #{} \\ $x$ `y` \x1b[31m"
@@ -36,6 +37,29 @@ def test_sarif_uris_are_quoted(report: AuditReport) -> None:
     log = to_sarif({"a": replace(report, target="a b/<x>.py:make(1)")})
     location = log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
     assert location["artifactLocation"]["uri"] == "a%20b/%3Cx%3E.py"
+
+
+def test_sarif_points_at_the_line_that_defines_the_target(report: AuditReport, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.py").write_text("import os\n\nwidth = 3\n\n\ndef make(size):\n    raise SystemExit\n")
+    (tmp_path / "broken.py").write_text("def make(:\n")
+    lines = {
+        "a.py": 1,
+        "a.py:make": 6,
+        "a.py:make(size='x:y')": 6,
+        "a.py:width": 3,
+        "a.py:absent": 1,
+        "broken.py:make": 1,
+        "gone.py:make": 1,
+        "trace.npz": 1,
+    }
+    for target, line in lines.items():
+        assert source_place(target) == (target.split(":")[0], line)
+    for target in ("package.module:make", "reference DP-SGD, mlp on digits", ""):
+        assert source_place(target) is None
+    named = to_sarif({"a": replace(report, target="package.module:make")})
+    (location,) = named["runs"][0]["results"][0]["locations"]
+    assert location == {"logicalLocations": [{"fullyQualifiedName": "package.module:make"}]}
 
 
 def test_junit_counts_failures_and_errors(report: AuditReport) -> None:
