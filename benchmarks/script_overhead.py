@@ -62,7 +62,7 @@ def compare(folder: Path, workers: int) -> dict[str, float]:
     script.write_text(PROGRAM)
     out = {name: folder / f"{name}-{workers}.jsonl" for name in ("bare", "recorded")}
     for _ in range(ROUNDS):
-        with contextlib.redirect_stdout(open(os.devnull, "w")):  # noqa: SIM115
+        with contextlib.redirect_stdout(open(os.devnull, "w")):
             run_program(Program(str(script), (str(workers), str(out["bare"]))))
             run = record_script(Program(str(script), (str(workers), str(out["recorded"]))))
     if run.steps != 64:

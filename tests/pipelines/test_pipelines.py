@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import sys
 import warnings
@@ -92,3 +93,19 @@ def test_each_program_gets_its_verdict(name: str, monkeypatch: pytest.MonkeyPatc
 
 def test_the_gallery_is_whole() -> None:
     assert {path.stem for path in PROGRAMS.glob("*.py")} == {*GALLERY, "parts"}
+
+
+def gallery_table() -> str:
+    """Give the rows of the table in docs/ecosystems.md."""
+    rows = []
+    for name, (verdict, scheme, libraries) in GALLERY.items():
+        told = ast.get_docstring(ast.parse((PROGRAMS / f"{name}.py").read_text())) or ""
+        what = told.splitlines()[0].rstrip(".")
+        used = ", ".join(libraries) or "torch"
+        rows.append(f"| `{name}.py`: {what} | {used} | {verdict} | {scheme.replace('_', ' ')} |")
+    return "\n".join(rows)
+
+
+def test_the_documented_table_is_this_gallery() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "ecosystems.md").read_text()
+    assert gallery_table() in text
