@@ -17,7 +17,7 @@ from dpaudit.trace import SamplingTrace
 Point = Callable[[Setting], EpsilonInterval | None]
 
 # Few points: each costs what an epsilon costs, and the curves are smooth.
-_DELTAS = (1e-8, 1e-6, 1e-5, 1e-4, 1e-3)
+_DELTAS = (1e-8, 1e-6, 1e-5, 1e-4)
 _SHARES = (0.05, 0.15, 0.4)
 # Seconds of computing that figures may add to an audit; most need about one.
 _BUDGET = 3.0
