@@ -145,7 +145,8 @@ def training_accuracy() -> str:
                 "lowest": f"{one['lowest']:.1%}",
             }
         )
-    return f"{markdown_table(rows)}\n\nAt delta = 1e-5, zero_out; without noise records are clipped all the same. `benchmarks/training.py`"
+    note = "without noise records are clipped all the same"
+    return f"{markdown_table(rows)}\n\nAt delta = 1e-5, zero_out; {note}. `benchmarks/training.py`"
 
 
 def training_modes() -> str:

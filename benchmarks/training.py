@@ -23,7 +23,8 @@ from clipping import keep_memory
 from clipping_models import CASES
 from torch import Tensor
 
-from dpaudit.audit.training import conclude, prepare, train
+from dpaudit.audit.training import prepare, train
+from dpaudit.audit.training_result import conclude
 from dpaudit.dpsgd import make_private
 from dpaudit.dpsgd.clipping.choice import CLIPPING_MODES
 from dpaudit.training_file import TrainingFile, interpret

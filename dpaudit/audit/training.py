@@ -1,4 +1,4 @@
-"""A private training from its file: put together, run, and stated as a claim."""
+"""A private training from its file: put together, run, gone on with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from dpaudit.audit.training_parts import (
     Records,
@@ -21,14 +21,18 @@ from dpaudit.audit.training_parts import (
     load_records,
     make_optimizer,
 )
-from dpaudit.audit.training_privacy import PrivacyPlan, plan_privacy, state_claim
-from dpaudit.claim import PrivacyClaim
-from dpaudit.dpsgd import BatchSampler, PrivateTrainer, StepReport, make_private, secret_generator
-from dpaudit.dpsgd.clipping.batches import call_model
+from dpaudit.audit.training_privacy import PrivacyPlan, plan_privacy
+from dpaudit.dpsgd import (
+    BatchSampler,
+    PrivateStep,
+    PrivateTrainer,
+    StepReport,
+    make_private,
+    secret_generator,
+)
 from dpaudit.dpsgd.clipping.choice import LayerChoice
 from dpaudit.errors import DpauditError
 from dpaudit.instrument.usercode import user_code
-from dpaudit.interval import EpsilonInterval
 from dpaudit.trace import SamplingTrace
 from dpaudit.training_file import TrainingFile, TrainingSettings
 
@@ -45,42 +49,6 @@ class Training:
     records: Records
     trainer: PrivateTrainer
     checkpoint: Path | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingResult:
-    """What may be told of a training: it depends on the training records through the private model alone."""
-
-    title: str
-    claim: PrivacyClaim | None
-    """None before the first step."""
-    epsilon: EpsilonInterval | None
-    steps: int
-    planned_steps: int
-    stopped_by: str
-    """"all steps taken" or "target epsilon"."""
-    for_audit: bool
-    test_accuracy: float | None
-    """On records that were set aside; None where there are none, or the outputs are no class scores."""
-    test_records: int
-    notes: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Give every field, ready for JSON."""
-        return {
-            "schema_version": "1",
-            "kind": "training",
-            "title": self.title,
-            "claim": None if self.claim is None else self.claim.to_json(),
-            "epsilon": None if self.epsilon is None else self.epsilon.to_json(),
-            "steps": self.steps,
-            "planned_steps": self.planned_steps,
-            "stopped_by": self.stopped_by,
-            "for_audit": self.for_audit,
-            "test_accuracy": self.test_accuracy,
-            "test_records": self.test_records,
-            "notes": list(self.notes),
-        }
 
 
 def prepare(file: TrainingFile, *, checkpoint: Path | None = None, record: bool = False) -> Training:
@@ -104,26 +72,10 @@ def prepare(file: TrainingFile, *, checkpoint: Path | None = None, record: bool 
     model = build_model(file, records, device, dtype).train()
     plan = plan_privacy(settings, records.num_records)
     with _user_errors():
-        private = make_private(
-            model,
-            make_optimizer(settings, model),
-            loss=find_loss(file.model, file.path),
-            clip_norm=settings.clip_norm,
-            noise_multiplier=plan.noise_multiplier,
-            expected_batch_size=plan.expected_batch_size,
-            clipping=settings.clipping,  # type: ignore[arg-type]
-            groups=settings.groups,
-            clip_function=settings.clip_function,
-            nonfinite=settings.nonfinite,
-            generator=None if settings.secure_noise else _generator(settings, "noise", device),
-            noise_ahead=settings.noise_ahead,
-            autocast=None if settings.autocast is None else dtype_of(settings.autocast),
-            compile=settings.compile,
-        )
-        sampler = BatchSampler(plan.scheme, records.num_records, _generator(settings, "batches"))
+        private = _private_step(file, plan, model, device)
         trainer = PrivateTrainer(
             private,
-            sampler,
+            BatchSampler(plan.scheme, records.num_records, _generator(settings, "batches")),
             records.fetch,
             accountant=plan.epsilon_after,
             target_epsilon=plan.target_epsilon,
@@ -133,6 +85,28 @@ def prepare(file: TrainingFile, *, checkpoint: Path | None = None, record: bool 
             record=record,
         )
     return Training(file, plan, records, trainer, checkpoint)
+
+
+def _private_step(
+    file: TrainingFile, plan: PrivacyPlan, model: nn.Module, device: torch.device
+) -> PrivateStep:
+    settings = file.training
+    return make_private(
+        model,
+        make_optimizer(settings, model),
+        loss=find_loss(file.model, file.path),
+        clip_norm=settings.clip_norm,
+        noise_multiplier=plan.noise_multiplier,
+        expected_batch_size=plan.expected_batch_size,
+        clipping=settings.clipping,  # type: ignore[arg-type]
+        groups=settings.groups,
+        clip_function=settings.clip_function,
+        nonfinite=settings.nonfinite,
+        generator=None if settings.secure_noise else _generator(settings, "noise", device),
+        noise_ahead=settings.noise_ahead,
+        autocast=None if settings.autocast is None else dtype_of(settings.autocast),
+        compile=settings.compile,
+    )
 
 
 def resume(training: Training) -> None:
@@ -199,33 +173,6 @@ def require_finite(trainer: PrivateTrainer) -> None:
             )
 
 
-def conclude(training: Training) -> TrainingResult:
-    """Say what was trained and what it guarantees."""
-    trainer, plan, settings = training.trainer, training.plan, training.file.training
-    steps = trainer.steps
-    notes = list(plan.notes)
-    if settings.seed is not None and plan.noise_multiplier:
-        notes.append(
-            "Seeded: who knows the seed can take the noise off. For a release, train without a seed."
-        )
-    claim = None
-    if steps:
-        claim = state_claim(plan, settings, steps, trainer.private.engine.groups.sensitivity)
-    accuracy, tested = _test(training)
-    return TrainingResult(
-        title=training.file.title,
-        claim=claim,
-        epsilon=trainer.spent,
-        steps=steps,
-        planned_steps=plan.steps,
-        stopped_by="all steps taken" if steps == plan.steps else "target epsilon",
-        for_audit=settings.for_audit,
-        test_accuracy=accuracy,
-        test_records=tested,
-        notes=tuple(notes),
-    )
-
-
 def explain_clipping(training: Training) -> dict[str, LayerChoice]:
     """Find the route of each layer on some records; nothing is trained."""
     plan, settings = training.plan, training.file.training
@@ -249,21 +196,6 @@ def trace_of(training: Training) -> SamplingTrace:
 def _save(training: Training) -> None:
     if training.checkpoint is not None:
         training.trainer.save(training.checkpoint)
-
-
-@torch.no_grad()
-def _test(training: Training) -> tuple[float | None, int]:
-    if training.records.test is None:
-        return None, 0
-    inputs, targets = training.records.test
-    model = training.trainer.private.engine.model
-    was_training = model.training
-    outputs = call_model(model.eval(), inputs)
-    model.train(was_training)
-    scores = isinstance(outputs, Tensor) and outputs.dim() == 2 and not targets.is_floating_point()
-    if not scores:
-        return None, len(targets)
-    return float((outputs.argmax(1) == targets).double().mean()), len(targets)
 
 
 def _generator(settings: TrainingSettings, purpose: str, device: Any = "cpu") -> torch.Generator:

@@ -20,7 +20,8 @@ from dpaudit.errors import DpauditError
 from dpaudit.training_file import DEMO, TrainingFile, interpret, read_training_file
 
 if TYPE_CHECKING:
-    from dpaudit.audit.training import Training, TrainingResult
+    from dpaudit.audit.training import Training
+    from dpaudit.audit.training_result import TrainingResult
     from dpaudit.dpsgd import StepReport
 
 # Epsilon along the way is computed for at most so many places of the bar.
@@ -72,27 +73,22 @@ def command(
             f"{checkpoint} exists: its training has spent epsilon on these records",
             "Go on from it with --resume, or name another with --checkpoint.",
         )
-    from dpaudit.audit.training import conclude, explain_clipping, prepare
-    from dpaudit.audit.training import resume as go_on
+    from dpaudit.audit import training as trainings
 
-    training = prepare(file, checkpoint=checkpoint, record=record_trace is not None)
+    training = trainings.prepare(file, checkpoint=checkpoint, record=record_trace is not None)
     if explain:
         from dpaudit.cli.training_text import choices_to_text
 
-        emit(choices_to_text(explain_clipping(training)), output)
+        emit(choices_to_text(trainings.explain_clipping(training)), output)
         return 0
     if resume:
-        go_on(training)
+        trainings.resume(training)
     finished = _run(training, quiet=quiet)
     if record_trace is not None:
-        from dpaudit.audit.training import trace_of
-
-        trace_of(training).save(record_trace)
+        trainings.trace_of(training).save(record_trace)
     if not finished:
         raise KeyboardInterrupt
-    result = conclude(training)
-    _write(training, result, model_out=model_out, claim_out=claim_out, record_trace=record_trace)
-    emit(_rendered(result, form, file), output)
+    _conclude(training, model_out, claim_out, record_trace, form=form, output=output)
     _tell_refused(training, quiet)
     return 0
 
@@ -176,14 +172,18 @@ def _step_bar(training: Training, quiet: bool) -> Iterator[Callable[[StepReport]
         yield watch
 
 
-def _write(
+def _conclude(
     training: Training,
-    result: TrainingResult,
-    *,
     model_out: Path | None,
     claim_out: Path | None,
     record_trace: Path | None,
+    *,
+    form: str,
+    output: Path | None,
 ) -> None:
+    from dpaudit.audit.training_result import conclude
+
+    result = conclude(training)
     if model_out is not None:
         from dpaudit.dpsgd.checkpoint import save_state
 
@@ -193,6 +193,7 @@ def _write(
 
         target = None if record_trace is None else os.path.relpath(record_trace, claim_out.parent)
         write_whole(claim_out, claim_file_text(result.claim, title=result.title, target=target))
+    emit(_rendered(result, form, training.file), output)
 
 
 def _rendered(result: TrainingResult, form: str, file: TrainingFile) -> str:

@@ -15,7 +15,7 @@ from dpaudit.report.epsilon_table import label
 from dpaudit.report.printable import printable
 
 if TYPE_CHECKING:
-    from dpaudit.audit.training import TrainingResult
+    from dpaudit.audit.training_result import TrainingResult
     from dpaudit.dpsgd.clipping.choice import LayerChoice
 
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from dpaudit import accounting
-from dpaudit.audit.training import conclude, prepare, train
+from dpaudit.audit.training import prepare, train
 from dpaudit.audit.training_privacy import plan_privacy
+from dpaudit.audit.training_result import conclude
 from dpaudit.dpsgd.clipping.choice import CLIPPING_MODES
 from dpaudit.dpsgd.packaged import packaged_data, packaged_model
 from dpaudit.errors import DpauditError

@@ -204,7 +204,12 @@ RIGHT = {
 }
 
 
-@pytest.mark.parametrize("name", RIGHT)
+SLOWER = ("micro-batches", "fixed size", "sequential")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOWER else name for name in RIGHT]
+)
 def test_the_claim_that_is_written_passes_the_audit_of_the_batches(workplace, capsys, name) -> None:
     scheme, more = RIGHT[name]
     arguments = ["train", workplace(scheme, more), "--record-trace", "t.npz", "--claim-out", "claim.toml"]
@@ -220,7 +225,10 @@ def test_the_claim_that_is_written_passes_the_audit_of_the_batches(workplace, ca
     assert check_sampling(trace, sampling_rate=0.05).rejects_poisson == (scheme != POISSON)
 
 
-@pytest.mark.parametrize("name", ["shuffle", "sequential", "fixed size"])
+@pytest.mark.parametrize(
+    "name",
+    ["shuffle", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sequential", "fixed size"))],
+)
 def test_other_batches_fail_a_poisson_claim(workplace, name) -> None:
     scheme, more = RIGHT[name]
     assert (
