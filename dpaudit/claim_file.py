@@ -85,7 +85,11 @@ def read_claim_file(path: Path) -> ClaimFile:
       ClaimError: the file is missing or not TOML, a key is unknown (the nearest known one is
         suggested), or a value is wrong. The message begins with the file's name.
     """
-    content = load_toml(path)
+    return claim_file_of(path, load_toml(path))
+
+
+def claim_file_of(path: Path, content: Mapping[str, Any]) -> ClaimFile:
+    """Make a claim file of what its TOML says; see `read_claim_file`."""
     try:
         return _interpret(path, content)
     except DpauditError as error:
@@ -130,10 +134,11 @@ def _interpret(path: Path, content: Mapping[str, Any]) -> ClaimFile:
 
 
 def _resolve(target: str | None, directory: Path) -> str | None:
-    """Resolve the file part of `file.py:name` against the claim file's directory."""
+    """Resolve the file part of `file.py:name`, or a trace, against the claim file's directory."""
     if target is None:
         return None
     file, colon, name = target.partition(":")
-    if not file.endswith((".py", ".npz")) or Path(file).is_absolute():
+    is_file = file.endswith((".py", ".npz")) or (directory / file).is_dir()
+    if not is_file or Path(file).is_absolute():
         return target
     return f"{directory / file}{colon}{name}"

@@ -23,7 +23,8 @@ from dpaudit.trace_file import CHUNKS, HEADER
 _FILE = re.compile(r"(?P<file>.+\.py)(?::(?P<name>.+))?", re.DOTALL)
 _MODULE = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?::(?P<name>.+))?", re.DOTALL)
 _FORMS = (
-    "A target is my_loader.py, my_loader.py:name, my_loader.py:name(arg=1), package.module:name or trace.npz."
+    "A target is my_loader.py, my_loader.py:name, my_loader.py:name(arg=1), package.module:name, trace.npz "
+    "or a trace directory."
 )
 
 

@@ -159,6 +159,18 @@ def test_a_loader_is_recorded_to_disk_and_audited_again(capsys) -> None:
     assert np.array_equal(SamplingTrace.load("copy").indices, SamplingTrace.load("copy.npz").indices)
 
 
+def test_a_claim_file_names_a_trace_beside_it(place, capsys) -> None:
+    (place / "audits").mkdir()
+    with TraceWriter("audits/trace", num_records=N) as writer:
+        for batch in shuffled(60):
+            writer.add(batch)
+    claim = 'target = "trace"\n[claim]\nscheme = {name = "poisson", rate = 0.05}\n'
+    Path("audits/claim.toml").write_text(claim)
+    for arguments in ([], ["--follow"]):
+        assert run(["sampler", "--claim", "audits/claim.toml", *arguments]) == 1
+    assert "shuffle" in capsys.readouterr().out
+
+
 def test_damage_is_told_in_the_report(capsys) -> None:
     with TraceWriter("trace", num_records=N, chunk_draws=400) as writer:
         for batch in poisson(200):
