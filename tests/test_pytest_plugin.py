@@ -91,6 +91,7 @@ def test_claims_are_tests(project) -> None:
     assert "pytest_plugin.py" not in result.stdout.str()  # the failure points at the test
 
 
+@pytest.mark.slow
 def test_the_policy_of_the_project_applies(project) -> None:
     (project.path / "good.toml").write_text(claim("poisson"))
     (project.path / "dpaudit.toml").write_text('[gate]\nmax_epsilon = 1.0\nrequired = ["another"]\n')
@@ -127,6 +128,7 @@ def test_loaders_are_tested_as_they_are(project) -> None:
     result.stdout.fnmatch_lines(["E  *Unsupported: *", "E  *steps are needed*"])
 
 
+@pytest.mark.slow
 def test_an_audit_that_cannot_be_made_says_why(project) -> None:
     (project.path / "breaks.py").write_text("1 / 0\n")
     (project.path / "broken.toml").write_text('target = "breaks.py"\n[claim]\n')

@@ -92,7 +92,7 @@ def check(*arguments: str) -> int:
 
 
 @pytest.mark.parametrize(("expected", "code"), [("refuted", 0), ("consistent", 1), ("", 1)])
-def test_expectations_decide_and_without_them_the_verdict(workplace, expected, code) -> None:
+def test_expectations_decide_and_without_them_the_verdict(workplace, quick, expected, code) -> None:
     write(workplace, "a", expected)
     assert check() == code
 
@@ -374,6 +374,7 @@ def test_a_process_that_dies_takes_no_other_with_it(workplace) -> None:
     assert names == ["a_dies", "b_leaves", "c_fine"]  # in the order of the files, whatever ended first
 
 
+@pytest.mark.slow
 def test_two_loaders_with_helpers_of_one_name_do_not_meet(workplace, capsys) -> None:
     for name, loader in (("one", "poisson"), ("two", "shuffled")):
         Path(name).mkdir()

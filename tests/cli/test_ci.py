@@ -183,6 +183,7 @@ def test_the_documented_inputs_are_those_of_the_action() -> None:
     assert dict(rows) == {name: one.get("default", "") for name, one in ACTION["inputs"].items()}
 
 
+@pytest.mark.slow
 def test_the_documented_workflow_uses_the_action_as_it_is(project) -> None:
     (workflow,) = [yaml.safe_load(text) for text in blocks("yaml", "runs-on")]
     steps = workflow["jobs"]["dpaudit"]["steps"]
@@ -194,6 +195,7 @@ def test_the_documented_workflow_uses_the_action_as_it_is(project) -> None:
     assert commands == ["python -m pip install -r requirements.txt"]
 
 
+@pytest.mark.slow
 def test_the_documented_commands_run(project) -> None:
     for script in (*blocks("sh", "dpaudit check"), *_gitlab_script()):
         done = bash(script)
@@ -208,6 +210,7 @@ def _gitlab_script() -> list[str]:
     return job["script"]
 
 
+@pytest.mark.slow
 def test_the_documented_policy_is_read(project) -> None:
     from dpaudit.config import read_config
 
@@ -219,6 +222,7 @@ def test_the_documented_policy_is_read(project) -> None:
     assert bash("dpaudit check").returncode == 0
 
 
+@pytest.mark.slow
 def test_the_documented_tests_pass(project) -> None:
     (text,) = blocks("python")
     (project / "test_claims.py").write_text(text)
