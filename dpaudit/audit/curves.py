@@ -20,7 +20,7 @@ Point = Callable[[Setting], EpsilonInterval | None]
 _DELTAS = (1e-8, 1e-6, 1e-5, 1e-4)
 _SHARES = (0.05, 0.15, 0.4)
 # Seconds of computing that figures may add to an audit; most need about one.
-_BUDGET = 3.0
+FIGURE_SECONDS = 3.0
 
 
 def claimed_point(scheme: SamplingScheme) -> Point:
@@ -40,7 +40,11 @@ def observed_point(schemes: tuple[SamplingScheme, ...], trace: SamplingTrace, si
 
 
 def draw_series(
-    evidence: Evidence, setting: Setting, claimed: Point, observed: Point | None, budget: float = _BUDGET
+    evidence: Evidence,
+    setting: Setting,
+    claimed: Point,
+    observed: Point | None,
+    budget: float = FIGURE_SECONDS,
 ) -> tuple[EpsilonSeries, ...]:
     """Bracket both schemes at other deltas and at shares of the steps.
 
@@ -49,7 +53,7 @@ def draw_series(
       setting: of the comparison.
       claimed: brackets the claimed scheme.
       observed: brackets what runs; None where that is not known to be another scheme.
-      budget: seconds of processor time. A series that would exceed it is left out whole.
+      budget: seconds of processor time; 0 computes nothing. A series that would exceed it is left out.
     """
     until = time.process_time() + budget
     sources = [("claimed", evidence.claimed, claimed)]

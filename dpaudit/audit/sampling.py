@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dpaudit.audit.advice import advise
-from dpaudit.audit.curves import claimed_point, draw_series, observed_point
+from dpaudit.audit.curves import FIGURE_SECONDS, claimed_point, draw_series, observed_point
 from dpaudit.audit.epsilons import bracket, bracket_seen, cover
 from dpaudit.audit.fields import check_fields
 from dpaudit.audit.setting import PASSES, Setting, settle
@@ -55,6 +55,7 @@ def audit_sampling(
     provenance: Provenance,
     assumed_rate: float | None = None,
     significance: float = 1e-3,
+    figure_seconds: float = FIGURE_SECONDS,
 ) -> AuditReport:
     """Test whether the trace fits the claimed sampling and compare the two epsilons.
 
@@ -65,6 +66,7 @@ def audit_sampling(
       provenance: of this run.
       assumed_rate: sampling rate in (0, 1] where the claim has none; None: the observed rate.
       significance: family-wise error of the sampling tests, in (0, 0.5].
+      figure_seconds: processor time that the curves of the report may take; 0 leaves them out.
 
     Returns:
       The report. Epsilons bear on the verdict only where noise multiplier and steps (or epochs)
@@ -81,7 +83,7 @@ def audit_sampling(
     decisive = Evidence(observed=observed) if assumed else evidence
     verdict = decide(replace(claim, epsilon=None) if assumed else claim, decisive)
     runs = observed_point(observed.compatible, trace, significance) if observed.contradicts_claim else None
-    curves = draw_series(evidence, setting, claimed_point(claimed), runs)
+    curves = draw_series(evidence, setting, claimed_point(claimed), runs, figure_seconds)
     return AuditReport(
         kind="sampler",
         title=subject.title,
