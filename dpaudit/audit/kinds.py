@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpaudit.audit.loader import Progress, audit_loader
+from dpaudit.audit.program import audit_script_file, read_script_file
 from dpaudit.audit_report import AuditReport
 from dpaudit.claim_file import load_toml, read_claim_file
 from dpaudit.errors import ClaimError, nearest_name
@@ -49,9 +50,17 @@ def _canary(path: Path) -> PlannedAudit:
     return PlannedAudit(file.title, file.expected, run)
 
 
+def _script(path: Path) -> PlannedAudit:
+    file = read_script_file(path)
+    return PlannedAudit(
+        file.file.title, file.file.expected, lambda command, _: audit_script_file(file, command=command)
+    )
+
+
 KINDS: Mapping[str, Callable[[Path], PlannedAudit]] = {
     "sampler": _sampler,
     "canary": _canary,
+    "script": _script,
 }
 """Readers by kind; each imports what is heavy only in `run`. The first is the default."""
 

@@ -12,12 +12,12 @@ from typing import Any
 import click
 
 from dpaudit.audit.loader import Progress, audit_loader
+from dpaudit.audit.program import ScriptFile, audit_program
 from dpaudit.audit_report import AuditReport, write_whole
 from dpaudit.claim_file import AuditSettings, ClaimFile, read_claim_file
 from dpaudit.cli.follow import follow_trace
 from dpaudit.cli.options import HELP, PATH, claim_options, merge_flags, output_options
 from dpaudit.cli.output import EXIT_CODES, emit, render, require_writable
-from dpaudit.cli.program import audit_program
 
 _PROGRAM_FAILED = 2
 """A program that ended in failure is wrong input, whatever could be seen of it."""
@@ -75,14 +75,12 @@ def command(
     against the claim that it makes itself.
     """
     require_writable(output, html, save_trace)
-    failed = False
+    failed = ""
     if script is not None or module is not None:
         _refuse_for_programs(script, module, {**flags, "stream": stream, "follow": follow or None})
+        file = _claim_file(claim_path, script or module, flags)
         report, failed = audit_program(
-            script or module or "",
-            words,
-            is_module=module is not None,
-            file=_claim_file(claim_path, None, flags),
+            ScriptFile(file=file, arguments=words, is_module=module is not None),
             command=sys.argv,
             strict=strict,
             save_trace=save_trace,

@@ -158,7 +158,7 @@ def test_flags_win_over_what_the_program_says(run) -> None:
         ),
         # Epsilon asked for half-way is a claim on the first half.
         (
-            "parts = private()\ntrain(*parts, epochs=20)\nengine.get_epsilon(1e-5)\ntrain(*parts, epochs=20)\n",
+            "all = private()\ntrain(*all, epochs=20)\nengine.get_epsilon(1e-5)\ntrain(*all, epochs=20)\n",
             "consistent",
             "after 200 of 400 steps",
         ),

@@ -15,6 +15,7 @@ from dpaudit.instrument.script.claim_log import ClaimLog, ReadClaim
 from dpaudit.instrument.script.dp_accounting_claims import DpAccountingClaims
 from dpaudit.instrument.script.launch import Ending, Program, run_program
 from dpaudit.instrument.script.opacus_claims import OpacusClaims
+from dpaudit.instrument.script.output import stdout_to_stderr
 from dpaudit.instrument.script.session import Session
 from dpaudit.instrument.script.traces import FedOptimizer, read_traces
 
@@ -49,7 +50,12 @@ _kept: list[ModuleType] = []
 
 
 def record_script(
-    program: Program, *, steps: int | None = None, strict: bool = False, num_records: int | None = None
+    program: Program,
+    *,
+    steps: int | None = None,
+    strict: bool = False,
+    num_records: int | None = None,
+    own_stdout: bool = True,
 ) -> ScriptRun:
     """Run a program as it is, and record which records go into each optimizer step.
 
@@ -62,6 +68,7 @@ def record_script(
       steps: after which it is stopped, by an exception that `except Exception` lets pass; None: never.
       strict: whether a failure of the recording ends the program.
       num_records: N; None takes it from the data set.
+      own_stdout: whether what the program prints goes where it would go; else it goes to standard error.
 
     Raises:
       TargetError: no such program, or no optimizer step that batches of a known loader went into.
@@ -69,7 +76,8 @@ def record_script(
     """
     session = Session(steps=steps, strict=strict)
     claims = ClaimLog(lambda: max(session.all_steps.values(), default=0))
-    with _watching(session, claims):
+    output = contextlib.nullcontext() if own_stdout else stdout_to_stderr()
+    with output, _watching(session, claims):
         ending, module = run_program(program)
     _kept.append(module)
     if strict and session.failure:
