@@ -28,7 +28,7 @@ _LOG = logging.getLogger("dpaudit")
 def watch(
     loader: Any,
     *,
-    claim: PrivacyClaim | Poisson | None = None,
+    claim: PrivacyClaim | Poisson | SamplingMonitor | None = None,
     stop_on: str | None = None,
     on_refuted: Callable[[MonitorState], None] | None = None,
     significance: float = 1e-3,
@@ -50,7 +50,8 @@ def watch(
 
     Args:
       loader: a torch DataLoader, a BatchSampler, or an iterable of lists of record numbers.
-      claim: Poisson sampling at a rate; a PrivacyClaim without a scheme takes the loader's own rate.
+      claim: Poisson sampling at a rate; a PrivacyClaim without a scheme takes the loader's own rate. Or
+        a SamplingMonitor that goes on, as after a checkpoint; its own significance holds.
       stop_on: "refuted": raise SamplingRefutedError in place of the batch that refutes the claim; None: log.
       on_refuted: called once with the state at that batch, instead of the above; what it raises
         reaches the training loop.
@@ -80,22 +81,32 @@ def watch(
     tests: list[LiveTest] = []
 
     def listen(records: int, facts: LoaderFacts) -> LiveTest:
-        from dpaudit.sampling import SamplingMonitor
-
-        monitor = SamplingMonitor(records, claimed_rate(claim, facts.sampling_rate), significance)
+        monitor = _monitor(claim, records, facts.sampling_rate, significance)
         tests.append(LiveTest(monitor, stop=stop_on is not None, on_refuted=on_refuted))
         return tests[0]
 
-    of_claim = claim.num_records if isinstance(claim, PrivacyClaim) else None
     watched = watch_only(
         loader,
-        num_records=num_records or of_claim,
+        num_records=num_records or getattr(claim, "num_records", None),
         labels=labels,
         method=method,
         recorder=LiveRecorder(stream=stream, listen=listen),
     )
     object.__setattr__(watched, "monitor", tests[0].monitor)  # a DataLoader guards its attributes
     return watched
+
+
+def _monitor(
+    claim: PrivacyClaim | Poisson | SamplingMonitor, records: int, assumed: float | None, significance: float
+) -> SamplingMonitor:
+    """Make the monitor of a claim, or go on with the one given."""
+    from dpaudit.sampling import SamplingMonitor
+
+    if not isinstance(claim, SamplingMonitor):
+        return SamplingMonitor(records, claimed_rate(claim, assumed), significance)
+    if claim.num_records != records:
+        raise ClaimError(f"the monitor is of {claim.num_records} records, the loader has {records}")
+    return claim
 
 
 def claimed_rate(claim: PrivacyClaim | SamplingScheme, assumed: float | None) -> float:

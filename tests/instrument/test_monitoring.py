@@ -135,6 +135,21 @@ def test_where_the_rate_and_n_come_from() -> None:
         dpaudit.watch([[1]], stop_on="refuted")
 
 
+def test_a_test_goes_on_after_a_checkpoint(tmp_path) -> None:
+    torch.manual_seed(3)
+    watched = dpaudit.watch(honest(), claim=CLAIM)
+    list(watched)
+    watched.monitor.save(tmp_path / "monitor.npz")
+    monitor = dpaudit.SamplingMonitor.load(tmp_path / "monitor.npz")
+    torch.manual_seed(3)  # as a training that is resumed with the seed that it began with
+    again = dpaudit.watch(honest(), claim=monitor, stop_on="refuted")
+    with pytest.raises(SamplingRefutedError, match="replayed batches"):
+        list(again)
+    assert again.monitor.state.steps == 61
+    with pytest.raises(ClaimError, match="400 records, the loader has 9"):
+        dpaudit.watch([[1]], claim=monitor, num_records=9)
+
+
 class Endless(IterableDataset):
     def __iter__(self):
         return iter(torch.arange(50.0))
