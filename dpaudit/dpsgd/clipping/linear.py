@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dpaudit.dpsgd.clipping.books import zero_records
-from dpaudit.dpsgd.clipping.processor import each_thread, suits_kernels
+from dpaudit.dpsgd.clipping.processor import each_thread, known_to_kernels, recording, suits_kernels
 
 # Both Gram panels of a block should stay in the second-level cache of a CPU core (about 1 MiB), and be
 # large enough to fill a GPU.
@@ -81,6 +81,11 @@ def gram_squared_norms(inputs: Tensor, grads: Tensor) -> Tensor:
     batch, length, _ = inputs.shape
     if length == 1:
         return inputs[:, 0].square().sum(1) * grads[:, 0].square().sum(1)
+    if recording() and known_to_kernels(inputs, grads):
+        from dpaudit.dpsgd.clipping.gram_operator import gram_norms_operator
+
+        recorded: Tensor = gram_norms_operator(inputs.contiguous(), grads.contiguous())
+        return recorded.clamp(min=0)
     norms = inputs.new_zeros(batch)
     if inputs.stride(2) == grads.stride(2) == 1 and suits_kernels(inputs, grads):
         from dpaudit.dpsgd.clipping.gram_kernels import gram_norms

@@ -16,12 +16,20 @@ _WORTH_A_THREAD = 2**18
 
 
 def suits_kernels(*tensors: Tensor) -> bool:
-    """Whether tensors are in main memory and of one dtype that the kernels know.
+    """Whether kernels may run: tensors that suit them, while no operations are recorded.
 
-    Not while operations are recorded, as a kernel leaves no trace.
+    A kernel leaves no trace in a record.
     """
-    if torch._C._len_torch_dispatch_stack():
-        return False
+    return not recording() and known_to_kernels(*tensors)
+
+
+def recording() -> bool:
+    """Whether operations are being recorded, for a graph."""
+    return bool(torch._C._len_torch_dispatch_stack())
+
+
+def known_to_kernels(*tensors: Tensor) -> bool:
+    """Whether tensors are in main memory and of one dtype that the kernels know."""
     dtype = tensors[0].dtype
     return dtype in (torch.float32, torch.float64) and all(
         tensor.device.type == "cpu" and tensor.dtype == dtype for tensor in tensors
