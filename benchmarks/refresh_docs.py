@@ -166,11 +166,97 @@ def training_compiled() -> str:
     return f"{found['model']}, medians of {found['rounds']} interleaved rounds:\n\n{markdown_table(rows)}"
 
 
+def canary_estimators() -> str:
+    """Give the table of estimators in docs/canary-methods.md."""
+    from dpaudit.canary import ESTIMATORS
+
+    scores = json.loads((RESULTS / "canary.json").read_text())["scores"]
+    one_run = [row for row in scores if (row["m"], row["runs"]) == (10_000, 1)]
+    many_runs = [row for row in scores if (row["m"], row["runs"]) == (8000, 10)]
+    rows = []
+    for name, estimator in ESTIMATORS.items():
+        measured = many_runs if name.startswith("run_level") else one_run
+        needs = ["a claim"] * estimator.needs_claim + ["fair coins"] * estimator.fair_coins
+        rows.append(
+            {
+                "estimator": f"`{name}`",
+                "class": estimator.validity.replace("_", " ")
+                + (", asymptotic" if estimator.asymptotic else ""),
+                "needs": ", ".join(needs) or "nothing",
+            }
+            | {f"epsilon {row['epsilon']:.0f}": _ratio(row.get(name)) for row in measured}
+            | {"source": estimator.reference}
+        )
+    return markdown_table(rows)
+
+
+def canary_updates() -> str:
+    """Give the table of white-box bounds in docs/canary-methods.md."""
+    steps = json.loads((RESULTS / "canary.json").read_text())["steps"]
+    names = [name for name in steps[0] if name.startswith(("per step", "likelihood ratio"))]
+    rows = [
+        {"bound": name} | {f"epsilon {row['epsilon']:.0f}": _ratio(row[name]) for row in steps}
+        for name in names
+    ]
+    for name in ("seconds, per step", "seconds, end to end"):
+        rows.append({"bound": name} | {f"epsilon {row['epsilon']:.0f}": f"{row[name]:.2f}" for row in steps})
+    return markdown_table(rows)
+
+
+def canary_black_box() -> str:
+    """Give the table of black-box bounds in docs/canary-methods.md."""
+    audits = json.loads((RESULTS / "black_box.json").read_text())["rows"]
+    return markdown_table(
+        [
+            {
+                "batches": "full" if row["rate"] == 1 else f"Poisson, rate {row['rate']:g}",
+                "epsilon": f"{row['epsilon']:.2f}",
+                "models": f"{row['models']:,.0f}",
+                "CPU seconds": f"{row['cpu_seconds']:.0f}",
+                "accuracy": f"{row['accuracy']:.2f}",
+                "area": f"{row['area']:.3f}",
+                "normal scores": _ratio(row["normal_scores"]),
+                "area bound": _ratio(row["area_under_curve"]),
+                "assuming (epsilon, delta)-DP alone": _ratio(row["fair_coin_ratio"]),
+            }
+            for row in audits
+        ]
+    )
+
+
+def canary_speed() -> str:
+    """Give the table of times in docs/canary-methods.md."""
+    times = json.loads((RESULTS / "canary.json").read_text())["times"]
+    return markdown_table(
+        [
+            {
+                "bound": row["bound"],
+                "canaries": f"{row['canaries']:,}",
+                "dpaudit, ms": f"{row['milliseconds']:.1f}",
+                "bound, nats": f"{row['lower']:.3f}",
+                "jax_privacy, ms": f"{row['jax_privacy_milliseconds']:.0f}" if "times_faster" in row else "-",
+                "its bound": f"{row['jax_privacy_lower']:.3f}" if "times_faster" in row else "-",
+                "times faster": f"{row['times_faster']:.0f}" if "times_faster" in row else "-",
+            }
+            for row in times
+        ]
+    )
+
+
+def _ratio(value: float | None) -> str:
+    """Print a share of the true epsilon rounded down, as lower bounds are."""
+    return "-" if value is None else f"{math.floor(100 * value) / 100:.2f}"
+
+
 SOURCES: dict[str, tuple[str, Callable[[], str]]] = {
     "example": ("README.md", example),
     "figures": ("README.md", figures),
     "help": ("README.md", help_texts),
     "cost table": ("docs/why.md", cost_table),
+    "canary estimators": ("docs/canary-methods.md", canary_estimators),
+    "canary updates": ("docs/canary-methods.md", canary_updates),
+    "canary black box": ("docs/canary-methods.md", canary_black_box),
+    "canary speed": ("docs/canary-methods.md", canary_speed),
     "train help": ("docs/training.md", train_help),
     "training accuracy": ("docs/training.md", training_accuracy),
     "training compiled": ("docs/training.md", training_compiled),

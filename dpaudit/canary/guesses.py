@@ -18,7 +18,7 @@ from dpaudit.scores import CanaryScores
 # Shares of the canaries that a plan chooses from; the best one falls with epsilon and with m.
 _SHARES = (
     *(0.0005, 0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03),
-    *(0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.7, 1.0),
+    *(0.04, 0.05, 0.06, 0.07, 0.085, 0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.7, 1.0),
 )
 _PATIENCE = 3
 # Share to guess on when no number of guesses is expected to show anything.
@@ -140,8 +140,8 @@ def _planned(
         worse, previous = 0, 0.0
         for guesses in counts:
             chance = min(1.0, expected_right(pair, guesses / canaries, one) * canaries / guesses)
-            # Half a deviation below the mean: a plan that needs every guess right seldom works out.
-            right = int(guesses * chance - 0.5 * math.sqrt(guesses * chance * (1 - chance)))
+            # The usual number, rounded down: a plan that needs every guess right seldom works out.
+            right = int(guesses * chance)
             lower = bound(canaries, guesses, right, significance)
             if lower > best:
                 best, plan = lower, (guesses, one)
