@@ -26,6 +26,10 @@ NAMES = [
     "transformer layer",
     "tied embedding and head",
     "lstm",
+    "gru cell",
+    "embedding bag",
+    "group norm",
+    "vision transformer",
     "layer norm",
 ]
 
