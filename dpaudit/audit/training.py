@@ -64,7 +64,9 @@ def prepare(file: TrainingFile, *, checkpoint: Path | None = None, record: bool 
     """
     settings = file.training
     device, dtype = find_device(settings.device), dtype_of(settings.dtype)
-    if settings.seed is not None:
+    if settings.seed is None:
+        torch.seed()
+    else:
         torch.manual_seed(_derived(settings.seed, "weights"))
     records = load_records(file, device, dtype)
     if records.num_records < 1:
