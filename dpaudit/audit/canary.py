@@ -18,7 +18,7 @@ from dpaudit.audit.canary_file import CanaryFile
 from dpaudit.audit.canary_plan import plan_of
 from dpaudit.audit.canary_power import alternatives
 from dpaudit.audit.canary_report import canary_report
-from dpaudit.audit.canary_runs import Progress, forget, run_all
+from dpaudit.audit.canary_runs import Progress, forget, pledge, run_all
 from dpaudit.audit.canary_setting import describe_runs, remark_on
 from dpaudit.audit.canary_summary import mechanism_rows, summarise_scores
 from dpaudit.audit.canary_tests import Releases, costs_privacy, mechanism_tests, releases_of
@@ -74,6 +74,8 @@ def audit_canaries(
     error = settings.significance if significance is None else significance
     claim = _complete(file.claim)
     plan = plan_of(file, claim)
+    if directory is not None:
+        plan = pledge(plan, directory, drawn=settings.seed is None)
     shares = tuple(error * share for share in (_SAMPLER, _TESTS, _BOUNDS))
     fingerprint = _fingerprint(plan, file, shares)
     runs = run_all(plan, settings.runs, jobs=settings.jobs, directory=directory, progress=progress)

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from dpaudit.dpsgd.many_models import Recipe, SmallData
 
 # Records of each small model: enough for a realistic sum, few enough for seconds.
-RECORDS = 500
-_STEP = 2.0
-_CHUNK = 200
+RECORDS = 200
+_STEP = 0.5
+_CHUNK = 500
 _ATTACK = "final loss of a crafted record"
 # Tells the stream of the coins from those that train.
 _COINS = 7

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dpaudit.audit_report import write_whole
+from dpaudit.audit_report import dump_json, write_whole
 from dpaudit.errors import DpauditError, TargetError, nearest_name
 
 if TYPE_CHECKING:
@@ -47,10 +50,7 @@ def run_all(
       DpauditError: the directory cannot be used, or a run failed.
     """
     if directory is not None:
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DpauditError(f"cannot keep runs in {directory}: {error.strerror or error}") from error
+        _make(directory)
     found = {run: kept for run in range(runs) if (kept := _kept(plan, run, directory)) is not None}
     missing = [run for run in range(runs) if run not in found]
     if progress is not None:
@@ -62,8 +62,33 @@ def run_all(
     return [found[run] for run in range(runs)]
 
 
+def pledge(plan: RunPlan, directory: Path, *, drawn: bool) -> RunPlan:
+    """Write down a plan before any of its runs is made.
+
+    Args:
+      plan: of the audit.
+      directory: where its runs will be kept.
+      drawn: whether the seed was drawn, and not set by anybody. An audit that was interrupted then goes on
+        with the seed that it had drawn.
+
+    Returns:
+      The plan that is pledged.
+
+    Raises:
+      DpauditError: the directory cannot be used.
+    """
+    _make(directory)
+    place = _pledge_place(plan, directory)
+    if drawn:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            plan = replace(plan, seed=int(json.loads(place.read_text())["seed"]))
+    write_whole(place, dump_json({"seed": plan.seed, "plan": plan.fingerprint(0)}))
+    return plan
+
+
 def forget(plan: RunPlan, runs: int, directory: Path) -> None:
     """Remove the kept runs of a finished audit; the next one starts afresh."""
+    _pledge_place(plan, directory).unlink(missing_ok=True)
     for run in range(runs):
         _place(plan, run, directory).unlink(missing_ok=True)
     for part in directory.glob(f"models-*-{plan.fingerprint(0)[:32]}.npy"):
@@ -117,7 +142,7 @@ def load_function(target: str) -> Callable[..., Any]:
 def save_scores(plan: RunPlan, part: slice, scores: Scores, directory: Path | None) -> None:
     """Keep the scores of some small models."""
     if directory is not None:
-        directory.mkdir(parents=True, exist_ok=True)
+        _make(directory)
         content = io.BytesIO()
         np.save(content, scores, allow_pickle=False)
         write_whole(_part_place(plan, part, directory), content.getvalue())
@@ -177,6 +202,18 @@ def _single_threaded() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DpauditError(f"cannot keep runs in {directory}: {error.strerror or error}") from error
+
+
+def _pledge_place(plan: RunPlan, directory: Path) -> Path:
+    """Name the pledge after everything but the seed."""
+    return directory / f"plan-{replace(plan, seed=0).fingerprint(0)[:32]}.json"
 
 
 def _place(plan: RunPlan, run: int, directory: Path) -> Path:

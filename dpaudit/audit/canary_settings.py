@@ -46,7 +46,7 @@ class CanarySettings:
     inputs: int = 20
     """Input canaries of each kind among the designs."""
     runs: int = 10
-    black_box: int = 600
+    black_box: int = 3000
     """Small models, trained at once, that a final-loss attack is tried on; 0: none."""
     steps: int | None = None
     """Steps of each run; None: as claimed."""

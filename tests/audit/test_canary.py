@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpaudit.audit import canary_runs
+from dpaudit.audit import canary_black_box, canary_runs
 from dpaudit.audit.canary import audit_canaries
 from dpaudit.audit.canary_attempts import settled
 from dpaudit.audit.canary_bounds import Subject, attack_bounds
@@ -259,6 +259,40 @@ def test_an_interrupted_audit_loses_no_finished_run(tmp_path: Path, monkeypatch:
     assert all(np.array_equal(one.value, other.value) for one, other in zip(runs, fresh, strict=True))
     canary_runs.forget(plan, 3, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_audit_goes_on_with_the_seed_it_had_drawn(tmp_path: Path) -> None:
+    file = small(seed=None)
+    first = canary_runs.pledge(plan_of(file, CLAIM), tmp_path, drawn=True)
+    (pledged,) = tmp_path.glob("plan-*.json")
+    assert json.loads(pledged.read_text())["plan"] == first.fingerprint(0)
+    assert canary_runs.pledge(plan_of(file, CLAIM), tmp_path, drawn=True) == first
+    fixed = plan_of(small(seed=4), CLAIM)
+    assert canary_runs.pledge(fixed, tmp_path, drawn=False).seed == 4
+    canary_runs.forget(fixed, 1, tmp_path)
+    assert not list(tmp_path.iterdir())
+    report = audit_canaries(small(seed=None, steps=3), command=[], directory=tmp_path / "kept")
+    assert int(dict(report.evidence.canary.setting)["Seed"]) == report.provenance.seed
+    assert not list((tmp_path / "kept").iterdir())
+
+
+def test_small_models_are_kept_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canary_black_box, "_CHUNK", 20)
+    plan = plan_of(small(steps=5), CLAIM)
+    whole = canary_black_box.final_loss_scores(plan, 60)
+    told: list[int] = []
+
+    def stop(done: int, wanted: int) -> None:
+        told.append(done)
+        if done == 40:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        canary_black_box.final_loss_scores(plan, 60, directory=tmp_path, progress=stop)
+    assert len(list(tmp_path.glob("models-*.npy"))) == 2
+    again = canary_black_box.final_loss_scores(plan, 60, directory=tmp_path)
+    assert np.array_equal(again.score, whole.score)
+    assert again.runs == again.canaries == 60
 
 
 def test_a_torn_file_is_made_again(tmp_path: Path) -> None:
