@@ -19,6 +19,8 @@ _NO_CLAIM = (
     "given."
 )
 
+_UNREAD = "The program accounts for sampling that cannot be read off:"
+
 
 def audit_script(
     run: ScriptRun,
@@ -65,7 +67,9 @@ def audit_script(
         report = _without_amplification(report, audit)
     observed = report.evidence.observed
     report = replace(report, fields=beside_seen(report.fields, run, program, observed))
-    return report if _claims_anything(program, given) else _unclaimed(report)
+    if run.claim.unread and given.scheme is None:
+        return _unjudged(report, f"{_UNREAD} {', '.join(run.claim.unread)}.")
+    return report if _claims_anything(program, given) else _unjudged(report, _NO_CLAIM)
 
 
 def _without_amplification(report: AuditReport, audit: object) -> AuditReport:
@@ -85,12 +89,12 @@ def _claims_anything(program: ProgramClaim, given: PrivacyClaim) -> bool:
     )  # fmt: skip
 
 
-def _unclaimed(report: AuditReport) -> AuditReport:
+def _unjudged(report: AuditReport, why: str) -> AuditReport:
     observed = report.evidence.observed
     seen = "" if observed is None else f" What runs is {observed.description}."
-    verdict = Verdict(outcome=Outcome.INCONCLUSIVE, reasons=(Reason("DPA400", f"{_NO_CLAIM}{seen}"),))
+    verdict = Verdict(outcome=Outcome.INCONCLUSIVE, reasons=(Reason("DPA400", f"{why}{seen}"),))
     advice = "State a claim: --sampling-rate, --noise-multiplier, --epochs ..., or a claim file."
-    return replace(report, verdict=verdict, advice=(advice,), notes=(_NO_CLAIM, *report.notes))
+    return replace(report, verdict=verdict, advice=(advice,), notes=(why, *report.notes))
 
 
 def _steps_of(run: ScriptRun) -> str:

@@ -90,7 +90,7 @@ class FingerprintingDataset(_Portable):
 
 
 UNREADABLE = -1
-"""In place of the fingerprint of a record that has none: reading goes on, whoever takes the numbers refuses."""
+"""In place of the fingerprint of a record that has none: reading goes on; who takes the numbers refuses."""
 
 
 def _marked(item: Any) -> Carried:

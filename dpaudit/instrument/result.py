@@ -70,6 +70,7 @@ def finish(
     if source.method is Method.STREAM and source.facts.sampler is None and not recorder.masks:
         said[:0] = check_numbers(indices, recorder.batch_sizes, known)
     if by_appearance:
+        _refuse_unreadable(indices)
         indices, distinct = number_by_appearance(indices)
         num_records = _count_fingerprints(distinct, known, recorder.epochs, len(indices), said)
     else:
@@ -126,6 +127,17 @@ def group_numbers(labels: Labels, num_records: int, rows: RecordNumbers | None) 
     groups = np.empty(num_records, np.int64)
     groups[rows.numbers[::-1]] = codes[::-1]
     return groups
+
+
+def _refuse_unreadable(marks: IntArray) -> None:
+    unreadable = int(np.count_nonzero(marks < 0))
+    if unreadable:
+        raise DpauditError(
+            f"{unreadable} of {len(marks)} records have no content that can be read: they are of a type that "
+            "does not pickle",
+            "Let the data set give tensors, arrays, numbers or strings; or write a function "
+            "batches(seed, steps) that yields record numbers.",
+        )
 
 
 def number_by_appearance(marks: IntArray) -> tuple[IntArray, int]:

@@ -187,6 +187,37 @@ engine.get_epsilon(1e-5)
     assert any("2 different pairs" in note for note in report.notes)
 
 
+def test_an_account_by_compute_rdp_is_read(run) -> None:
+    text = """
+from opacus.accountants.analysis import rdp
+orders = [2, 4, 8]
+parts = private()
+for _ in range(2):
+    train(*parts, epochs=1)
+    curve = rdp.compute_rdp(q=0.1, noise_multiplier=1.5, steps=10, orders=orders)
+    print(rdp.get_privacy_spent(orders=orders, rdp=curve, delta=1e-5))
+"""
+    stated = run(text).claim.stated
+    assert [(one.delta, one.optimizer_steps) for one in stated] == [(1e-5, 10), (1e-5, 20)]
+    assert [one.accounted[0].steps for one in stated] == [10, 10]
+    assert stated[0].accountant.endswith("compute_rdp")
+
+
+def test_sampling_that_cannot_be_read_off_is_not_judged(run) -> None:
+    text = """
+import dp_accounting
+from dp_accounting import rdp
+event = dp_accounting.SampledWithoutReplacementDpEvent(200, 20, dp_accounting.GaussianDpEvent(1.5))
+replace = dp_accounting.NeighboringRelation.REPLACE_ONE
+print(rdp.RdpAccountant(neighboring_relation=replace).compose(event, 20).get_epsilon(1e-5))
+train(model, base, plain, 2)
+"""
+    report = audited(run(text))
+    assert report.verdict.outcome.value == "inconclusive"
+    assert "SampledWithoutReplacementDpEvent" in report.verdict.reasons[0].sentence
+    assert audited(run(text), scheme=Poisson(0.1)).verdict.outcome.value != "inconclusive"
+
+
 def test_a_resumed_accountant_keeps_its_steps(run) -> None:
     text = """
 model, optimizer, loader = private()

@@ -416,6 +416,25 @@ def test_our_failure_does_not_kill_the_training(write, monkeypatch, capsys, plac
             "for _ in range(5):\n    train((torch.rand(3, 2), torch.zeros(3, dtype=int)))\n",
             "5 optimizer steps were seen, but no batch",
         ),
+        (
+            "class Closed:\n"
+            "    def __reduce__(self):\n        raise TypeError('it does not pickle')\n"
+            "class Stream(IterableDataset):\n"
+            "    def __iter__(self):\n"
+            "        return ((torch.ones(2) * i, Closed()) for i in range(N))\n"
+            "def rows(items):\n    return torch.stack([x for x, _ in items]), [0] * len(items)\n"
+            "for batch in DataLoader(Stream(), batch_size=B, collate_fn=rows):\n    train(batch)\n",
+            "40 of 40 records have no content that can be read",
+        ),
+        (
+            "class Batch:\n"
+            "    def __init__(self):\n        self.x = torch.rand(B, 2)\n"
+            "class Stream(IterableDataset):\n"
+            "    def __iter__(self):\n        return (Batch() for _ in range(8))\n"
+            "for b in DataLoader(Stream(), batch_size=None, collate_fn=lambda b: b):\n"
+            "    train((b.x, [0] * B))\n",
+            "Not followed: 8 batches; batches of type Batch have no rows",
+        ),
         ("raise OSError('no data')\n", "failed before any training was seen: OSError: no data"),
     ],
 )

@@ -82,6 +82,8 @@ class ReadClaim:
     noise: tuple[NoiseUsed, ...] = ()
     accountant: str = ""
     library: str = ""
+    unread: tuple[str, ...] = ()
+    """What an accountant was told of that cannot be judged, by name."""
 
     @property
     def is_empty(self) -> bool:
@@ -105,6 +107,7 @@ class ClaimLog:
         self.noise: list[NoiseUsed] = []
         self._told: dict[int, tuple[object, str, list[Accounted]]] = {}
         self.library = ""
+        self.unread: list[str] = []
         self.searching = 0
         """Above 0 while a library asks its accountant by itself, to calibrate noise."""
 
@@ -168,6 +171,7 @@ class ClaimLog:
             noise=tuple(self.noise),
             accountant=busiest[1] or (self.stated[-1].accountant if self.stated else ""),
             library=self.library,
+            unread=tuple(dict.fromkeys(self.unread)),
         )
 
     def _runs_of(self, accountant: object, name: str) -> list[Accounted]:

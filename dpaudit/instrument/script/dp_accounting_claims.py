@@ -35,7 +35,7 @@ class DpAccountingClaims:
         def note() -> None:
             event = kwargs["event"] if "event" in kwargs else args[0]
             count = kwargs.get("count", args[1] if len(args) > 1 else 1)
-            for rate, noise, steps in _subsampled_gaussians(event, int(count)):
+            for rate, noise, steps in _subsampled_gaussians(event, int(count), self._log.unread):
                 self._log.told(accountant, _name(accountant), rate, noise, steps)
 
         self._session.guarded(note)
@@ -60,18 +60,20 @@ class DpAccountingClaims:
             self._log.searching -= 1
 
 
-def _subsampled_gaussians(event: Any, count: int) -> Iterator[tuple[float, float, int]]:
-    """Walk an event down to (sampling rate, noise multiplier, steps); what is neither is left out."""
+def _subsampled_gaussians(event: Any, count: int, unread: list[str]) -> Iterator[tuple[float, float, int]]:
+    """Walk an event down to (sampling rate, noise multiplier, steps); add the names of others to `unread`."""
     kind = type(event).__name__
     if kind == "SelfComposedDpEvent":
-        yield from _subsampled_gaussians(event.event, count * int(event.count))
+        yield from _subsampled_gaussians(event.event, count * int(event.count), unread)
     elif kind == "ComposedDpEvent":
         for inside in event.events:
-            yield from _subsampled_gaussians(inside, count)
+            yield from _subsampled_gaussians(inside, count, unread)
     elif kind == "PoissonSampledDpEvent" and type(event.event).__name__ == "GaussianDpEvent":
         yield float(event.sampling_probability), float(event.event.noise_multiplier), count
     elif kind == "GaussianDpEvent":
         yield 1.0, float(event.noise_multiplier), count
+    elif kind != "NoOpDpEvent":
+        unread.append(kind)
 
 
 def _name(accountant: Any) -> str:

@@ -25,6 +25,7 @@ class OpacusClaims:
         from opacus import accountants, privacy_engine
         from opacus.accountants import accountant
         from opacus.accountants import utils as calibration
+        from opacus.accountants.analysis import rdp as analysis
 
         self._log.library = f"opacus {getattr(opacus, '__version__', '')}".strip()
         wrappings = self._wrappings
@@ -33,6 +34,8 @@ class OpacusClaims:
         wrappings.wrap_below(accountant.IAccountant, "get_epsilon", self._get_epsilon)
         wrappings.wrap_below(accountant.IAccountant, "load_state_dict", self._load_state)
         wrappings.wrap_below(opacus.optimizers.DPOptimizer, "add_noise", self._add_noise)
+        wrappings.wrap(analysis, "compute_rdp", self._compute_rdp)
+        wrappings.wrap(analysis, "get_privacy_spent", self._get_privacy_spent)
         for owner in (calibration, privacy_engine, accountants):
             if hasattr(owner, "get_noise_multiplier"):
                 wrappings.wrap(owner, "get_noise_multiplier", self._search)
@@ -99,6 +102,26 @@ class OpacusClaims:
         if not self._log.searching:
             self._session.guarded(lambda: self._log.calibrations.append(_calibration(noise, kwargs)))
         return noise
+
+    def _compute_rdp(self, original: Any, **asked: Any) -> Any:
+        def note() -> None:
+            rate, noise, steps = float(asked["q"]), float(asked["noise_multiplier"]), int(asked["steps"])
+            self._log.told(self, f"{self._log.library} compute_rdp", rate, noise, steps)
+
+        self._session.guarded(note)
+        return original(**asked)
+
+    def _get_privacy_spent(self, original: Any, **asked: Any) -> Any:
+        spent = original(**asked)
+
+        def note() -> None:
+            name = f"{self._log.library} compute_rdp"
+            self._log.answered(self, name, spent[0], asked["delta"])
+            if not self._log.searching:
+                self._log.resumed(self, name, [])  # each call is an account of its own
+
+        self._session.guarded(note)
+        return spent
 
     def _add_noise(self, original: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
         done = original(optimizer, *args, **kwargs)
