@@ -11,8 +11,8 @@ from dpaudit.canary.loss_pair import Floats
 from dpaudit.canary.rank_null import upper_tail
 
 # Rounding moves the sum by at most this share of its standard deviation.
-_ROUNDING = 0.05
-_MOST_CELLS = 1 << 18
+_ROUNDING = 0.1
+_MOST_CELLS = 1 << 17
 # Binomial masses below are left out; all of them together, and the rounding of the FFT, are below 1e-12.
 _NEGLIGIBLE = 1e-16
 _FFT_ERROR = 1e-12
@@ -48,7 +48,7 @@ def dispersion_tails(total: float, counts: int, trials: int, rate: float) -> tup
     return float(below), float(above)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def _lattice_laws(counts: int, trials: int, rate: float) -> tuple[Floats, Floats, float]:
     """Give the distribution functions of the sum with every square rounded down, and rounded up."""
     squares, masses = _squares(trials, rate)
