@@ -42,6 +42,8 @@ _SAMPLER, _TESTS, _BOUNDS = 0.2, 0.4, 0.4
 _WHITE_BOX = ("area_under_curve", "run_level_student", "run_level_betting", "one_run_f_dp")
 _INPUTS = ("run_level_student", "run_level_betting", "one_run_f_dp")
 _ONE_RUN = ("one_run_f_dp",)
+# From so many runs on Student's interval over runs is given; below, one run or a few are one big one.
+_MANY_RUNS = 10
 # From so many runs on the exact interval over runs is worth its share of the error.
 _BETTING = 40
 _BLACK_BOX = ("area_under_curve",)
@@ -192,6 +194,7 @@ def _weigh(
             asked.noise_multiplier or math.nan,
             significance=shares[1],
             tests=len(gate.tests),
+            unwatched=[str(name).removeprefix("model.") for name in runs[0].unwatched],
         ),
         scores=_summaries(scores, black_box, asked, delta),
         mechanism=mechanism,
@@ -208,7 +211,7 @@ def _attacks(
     runs: Sequence[RecordedRun], scores: CanaryScores, black_box: CanaryScores | None
 ) -> list[Attack]:
     found = [Attack(scores=scores, threat_model="white_box", estimators=_of_runs(_WHITE_BOX, len(runs)))]
-    if len(runs) > 1:
+    if len(runs) >= _MANY_RUNS:
         first = scores.run == 0
         one = CanaryScores(included=scores.included[first], score=scores.score[first], attack=scores.attack)
         found.append(Attack(scores=one, threat_model="white_box", estimators=_ONE_RUN))
@@ -228,8 +231,8 @@ def _attacks(
 
 
 def _of_runs(names: tuple[str, ...], runs: int) -> tuple[str, ...]:
-    """Choose estimators: of one run, or of many."""
-    if runs == 1:
+    """Choose estimators: of all canaries together where runs are few, over the runs where they are many."""
+    if runs < _MANY_RUNS:
         return tuple(name for name in names if not name.startswith("run_level"))
     loose = () if runs >= _BETTING else ("run_level_betting",)
     return tuple(name for name in names if name not in (*_ONE_RUN, *loose))

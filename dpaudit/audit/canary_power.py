@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,7 +17,12 @@ _FEWEST_COORDINATES = 20
 
 
 def alternatives(
-    observations: StepObservations, noise_multiplier: float, *, significance: float, tests: int
+    observations: StepObservations,
+    noise_multiplier: float,
+    *,
+    significance: float,
+    tests: int,
+    unwatched: Sequence[str] = (),
 ) -> tuple[Alternative, ...]:
     """Compute the power of the per-step tests against deviations of interest.
 
@@ -29,6 +34,7 @@ def alternatives(
       noise_multiplier: claimed.
       significance: family-wise.
       tests: decided together.
+      unwatched: parameter tensors in which nothing was observed.
     """
     level = significance / tests
     column = np.asarray(observations.tensor)
@@ -71,6 +77,9 @@ def alternatives(
             of_interest=True,
         )
     )
+    if unwatched:
+        name = f"noise missing on {', '.join(unwatched)}, where nothing was watched,"
+        found.append(Alternative(name=name, power=0.0, steps_needed=None, of_interest=True))
     return tuple(found)
 
 

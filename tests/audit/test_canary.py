@@ -176,6 +176,13 @@ def test_a_short_run_is_inconclusive_and_says_what_is_needed() -> None:
     assert all(one.steps_needed > 1 for one in needed)
 
 
+def test_tensors_that_nobody_watched_leave_the_audit_inconclusive() -> None:
+    report = audit(designs=("register",), canaries=300)
+    assert report.verdict.outcome is Outcome.INCONCLUSIVE
+    assert "2.bias" in report.verdict.reasons[0].sentence
+    assert any("No noise was watched in: 0.weight" in note for note in report.notes)
+
+
 def test_power_is_what_simulation_finds() -> None:
     rng, noise, steps, canaries_ = np.random.default_rng(0), 1.387, 3, 60
     claim = replace(CLAIM, steps=steps)
