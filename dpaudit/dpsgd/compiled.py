@@ -28,26 +28,26 @@ class CompiledEngine(ClippingEngine):
     buffers are inputs of the graph: it follows every update. With masked fixed shapes there is one shape,
     and one compilation for a whole run.
 
-    What depends on values cannot be recorded: a model that asks for one, and embeddings by a rule (they
-    look for repeated rows), are refused. Dropout draws other masks than it does uncompiled.
+    A batch with a record whose gradient is not finite is computed again, uncompiled. What depends on values
+    cannot be recorded: a model that asks for one, and embeddings by a rule (they look for repeated rows),
+    are refused. Dropout draws other masks than it does uncompiled.
 
     Args:
       model: as for `ClippingEngine`.
       loss: likewise.
       backend: of `torch.compile`.
-      **options: of `ClippingEngine`; `nonfinite` must be "zero", as a graph cannot raise.
+      **options: of `ClippingEngine`.
     """
 
     def __init__(
         self, model: nn.Module, loss: Any, *, backend: str | Callable[..., Any] = "inductor", **options: Any
     ) -> None:
         super().__init__(model, loss, **options)
-        if self.nonfinite != "zero":
-            raise ValueError("a compiled engine cannot raise for a record: use nonfinite='zero'")
         self.backend, self.chooser.fused = backend, True
         self._graphs: dict[Any, Callable[..., Any]] = {}
         self._recording = False
         self._plan: Plan | None = None
+        self._spoilt: Tensor | None = None
 
     @property
     def compilations(self) -> int:
@@ -67,7 +67,9 @@ class CompiledEngine(ClippingEngine):
         if key not in self._graphs:
             self._graphs[key] = self._compiled(tensors, rest, parameters, batch)
         with torch.no_grad():
-            sums, *others = self._graphs[key](_state(self.model), tensors)
+            spoilt, sums, *others = self._graphs[key](_state(self.model), tensors)
+        if bool(spoilt):  # the one host synchronisation; blanking records costs a pass over every layer
+            return super().__call__(inputs, targets, mask)
         return ClippedGradients(dict(zip(parameters, sums, strict=True)), *others)
 
     def _compiled(
@@ -82,7 +84,7 @@ class CompiledEngine(ClippingEngine):
                 inputs, targets, keep = pytree.tree_unflatten(tensors, rest)
                 found = self._recorded(inputs, targets, keep, parameters, batch)
                 sums = [found.sums[name] for name in parameters]
-                return sums, found.norms, found.losses, found.factors, found.refused
+                return self._spoilt, sums, found.norms, found.losses, found.factors, found.refused
 
             self._recording = True
             try:
@@ -107,8 +109,11 @@ class CompiledEngine(ClippingEngine):
         return super()._booked(*batch_and_plan)
 
     def _any(self, flags: Tensor) -> bool:
-        """While recording no value is known: some record may be refused."""
-        return self._recording or super()._any(flags)
+        """While recording no value is known: whether a record is spoilt becomes an output of the graph."""
+        if self._recording:
+            self._spoilt = flags.any()
+            return False
+        return super()._any(flags)
 
 
 def _refuse_shapes_by_value(graph: GraphModule) -> None:
