@@ -184,6 +184,7 @@ def _weigh(
         releases.observations,
         tuple(str(name).removeprefix("model.") for name in runs[0].tensors),
         asked.noise_multiplier or math.nan,
+        error=shares[1],
     )
     return CanaryEvidence(
         bounds=bounds,

@@ -18,6 +18,8 @@ from dpaudit.interval import EpsilonInterval
 from dpaudit.scores import CanaryScores
 
 READING = 0.95
+# The per-step bound with what was measured without noise, and that of the tensor that leaks most.
+_CHECKED_APART, _WEAKEST_TENSOR = "per_step_checked_apart", "per_step_weakest_tensor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -126,7 +128,7 @@ def _per_step(
     rows = [(interval, decides, "every released update") for interval, decides in _at_levels(bound, deciding)]
     if checked_apart:
         words = "every released update; sampling and clipping checked apart"
-        rows.append((bound(READING, "claimed"), False, words))
+        rows.append((replace(bound(READING, "claimed"), method=_CHECKED_APART), False, words))
     return [_white_box(interval, decides, words, observations, runs) for interval, decides, words in rows]
 
 
@@ -142,7 +144,8 @@ def _least_protected(
     def bound(confidence: float) -> EpsilonInterval:
         share = 1 - (1 - confidence) / len(parts)
         found = [_composed(part, subject, share, "estimated") for part in parts]
-        return replace(max(found, key=lambda one: one.lower), confidence=confidence)
+        best = max(found, key=lambda one: one.lower)
+        return replace(best, confidence=confidence, method=_WEAKEST_TENSOR)
 
     if len(parts) < 2:
         return []

@@ -14,8 +14,6 @@ from dpaudit.scores import CanaryScores
 
 _BINS = 40
 _POINTS = 120
-# Two-sided 95 % of a normal law.
-_QUANTILE = 1.959964
 
 
 def summarise_scores(
@@ -65,9 +63,15 @@ def _claimed_curve(claim: PrivacyClaim, delta: float) -> tuple[tuple[float, floa
 
 
 def mechanism_rows(
-    observations: StepObservations, tensors: tuple[str, ...], noise_multiplier: float
+    observations: StepObservations, tensors: tuple[str, ...], noise_multiplier: float, *, error: float
 ) -> tuple[MechanismRow, ...]:
-    """Measure noise and sensitivity in every parameter tensor, with 95 % limits."""
+    """Measure noise and sensitivity in every parameter tensor.
+
+    Limits hold for the noise of all tensors together with probability 1 - error, and likewise for the
+    sensitivities, so that none of a true claim stands out by chance.
+    """
+    watched = np.unique(np.asarray(observations.tensor))
+    confidence = 1 - error / max(1, len(watched))
     rows = []
     for index, name in enumerate(tensors):
         here = np.asarray(observations.tensor) == index
@@ -75,7 +79,7 @@ def mechanism_rows(
         values = observations.value[:, here]
         noise, signal = values[~present], values[present]
         if len(noise):
-            rows.append(_row(name, noise, signal, noise_multiplier))
+            rows.append(_row(name, noise, signal, noise_multiplier, confidence))
     return tuple(rows)
 
 
@@ -84,13 +88,14 @@ def _row(
     noise: Floats,
     signal: Floats,
     noise_multiplier: float,
+    confidence: float,
 ) -> MechanismRow:
-    from scipy.special import gammaincinv
+    from scipy.special import gammaincinv, ndtri
 
     count, total = len(noise), float(np.square(noise).sum())
-    low, high = (2 * float(gammaincinv(count / 2, level)) for level in (0.975, 0.025))
+    low, high = (2 * float(gammaincinv(count / 2, level)) for level in _two_sided(confidence))
     deviation = float(np.sqrt(total / count))
-    half = _QUANTILE * deviation / np.sqrt(max(1, len(signal)))
+    half = -float(ndtri((1 - confidence) / 2)) * deviation / np.sqrt(max(1, len(signal)))
     mean = float(signal.mean()) if len(signal) else None
     return MechanismRow(
         tensor=name,
@@ -101,4 +106,9 @@ def _row(
         sensitivity=mean,
         sensitivity_low=None if mean is None else mean - float(half),
         sensitivity_high=None if mean is None else mean + float(half),
+        confidence=confidence,
     )
+
+
+def _two_sided(confidence: float) -> tuple[float, float]:
+    return (1 + confidence) / 2, (1 - confidence) / 2
