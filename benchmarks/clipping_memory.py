@@ -76,14 +76,17 @@ def warm_imports(name: str, method: str) -> None:
         import fastDP  # noqa: F401
     if method.startswith("opacus"):
         import opacus.grad_sample  # noqa: F401
-    if method == "non_private":
-        return
-    small = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4), torch.nn.GroupNorm(1, 5))
-    if method.startswith("bk"):
-        case = CASES["mlp4096"]
-        make_step(method, case, torch.nn.Sequential(small, torch.nn.Flatten()), 2)(
-            torch.randn(2, 5, 3), torch.randint(5, (2,))
-        )
+    # The libraries of matrix products and convolutions take buffers at their first use, whoever calls.
+    layers = [
+        torch.nn.Conv2d(4, 64, 3),
+        torch.nn.GroupNorm(1, 64),
+        torch.nn.Flatten(2),
+        torch.nn.Linear(196, 64),
+    ]
+    small = torch.nn.Sequential(*layers, torch.nn.LayerNorm(64), torch.nn.Flatten())
+    batch = torch.randn(8, 4, 16, 16), torch.randint(5, (8,))
+    for once in ["non_private", *([method] if method.startswith("bk") else [])]:
+        make_step(once, CASES["mlp4096"], small, 8)(*batch)
 
 
 def give_memory_back() -> None:
