@@ -47,7 +47,7 @@ def import_file(path: Path) -> ModuleType:
         user_code(f"import {path.name}", keep_stdout=False),
     ):
         module = _execute(name, path)
-    _helpers.update(new for new in sys.modules.keys() - before if _lies_in(path.parent, new))
+    _helpers.update(new for new in sys.modules.keys() - before if lies_in(path.parent, new))
     return module
 
 
@@ -143,7 +143,8 @@ def _as_script(path: Path, directory: Path) -> Iterator[None]:
         sys.argv, sys.dont_write_bytecode = argv, write_nothing
 
 
-def _lies_in(directory: Path, module: str) -> bool:
+def lies_in(directory: Path, module: str) -> bool:
+    """Tell whether an imported module is from a directory, and not from a package installed there."""
     file = getattr(sys.modules.get(module), "__file__", None)
     if not file or not Path(file).is_relative_to(directory):
         return False

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import multiprocessing
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -55,6 +57,7 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "path", [*sys.path])
     with restored():
         yield
+    gc.collect()  # worker processes of the programs
 
 
 @pytest.fixture
@@ -554,3 +557,9 @@ for epoch in range(3):
     run = record_script(write(text))
     assert batches(run) == np.arange(40).reshape(8, 5).tolist() * 3
     assert any("made the data set object anew 2 times" in note for note in run.main.recording.notes)
+
+
+def test_nothing_of_a_program_stays_behind(write) -> None:
+    record_script(write(SAME["persistent workers"]))
+    assert not multiprocessing.active_children()
+    assert "beside" not in sys.modules

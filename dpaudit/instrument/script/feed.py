@@ -16,14 +16,31 @@ from dpaudit.instrument.methods import Method
 IntArray = npt.NDArray[np.int64]
 
 
+class Dropped:
+    """Set once an iterator is gone; holds nothing, so that it keeps neither the iterator nor its data set."""
+
+    def __init__(self) -> None:
+        self.yet = False
+
+    def set(self) -> None:
+        """Note that the iterator is gone."""
+        self.yet = True
+
+
 class Pass:
     """One iteration over a loader, from its start to its end, or to where the program dropped it."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, dropped: Dropped | None) -> None:
         self.number = number
-        self.ended = False
+        self.finished = False
         self.delivered = 0
         self.uses = 0
+        self._dropped = dropped
+
+    @property
+    def ended(self) -> bool:
+        """Whether no more batches can come."""
+        return self.finished or (self._dropped is not None and self._dropped.yet)
 
 
 class StepLog:
@@ -72,9 +89,9 @@ class Feed:
         """The latest pass."""
         return self.passes[-1] if self.passes else None
 
-    def start_pass(self, rows: IntArray | None) -> Pass:
+    def start_pass(self, rows: IntArray | None, dropped: Dropped | None = None) -> Pass:
         """Begin a pass; `rows` are those of the innermost data set that it can reach."""
-        started = Pass(len(self.passes))
+        started = Pass(len(self.passes), dropped)
         self.passes.append(started)
         self.subsets[started.number] = rows
         return started

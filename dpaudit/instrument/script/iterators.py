@@ -35,7 +35,7 @@ def attach(iterator: Any, session: Session, tap: Tap, method: Method, whole: boo
     iterator._dpaudit_session = session
     iterator._dpaudit_tap = tap
     # A dropped iterator ends its pass; workers that persist hold theirs, which then starts anew.
-    weakref.finalize(iterator, session.ended, tap).atexit = False
+    weakref.finalize(iterator, tap.dropped.set).atexit = False
 
 
 @functools.cache

@@ -16,6 +16,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from dpaudit.errors import TargetError, nearest_name
+from dpaudit.instrument.importing import lies_in
 from dpaudit.instrument.script.session import Stop
 from dpaudit.instrument.usercode import user_traceback
 
@@ -65,7 +66,7 @@ def run_program(program: Program) -> tuple[Ending, ModuleType]:
     that the program forks, and that comes to the end of the program, exits there.
 
     Returns:
-      How it ended, and its main module, which keeps its objects alive.
+      How it ended, and its main module.
 
     Raises:
       TargetError: no such file or module, or not Python.
@@ -168,7 +169,7 @@ def _find_module(name: str) -> tuple[Any, CodeType]:
 
 @contextlib.contextmanager
 def _as_main(module: ModuleType, argv: list[str], first_path: str) -> Iterator[None]:
-    main, old_argv, old_path = sys.modules["__main__"], sys.argv, sys.path[:]
+    main, old_argv, old_path, known = sys.modules["__main__"], sys.argv, sys.path[:], set(sys.modules)
     sys.modules["__main__"] = module
     sys.argv = argv
     sys.path.insert(0, first_path)
@@ -178,3 +179,6 @@ def _as_main(module: ModuleType, argv: list[str], first_path: str) -> Iterator[N
         sys.modules["__main__"] = main
         sys.argv = old_argv
         sys.path[:] = old_path
+        for name in sys.modules.keys() - known:  # the next program finds helpers of its own
+            if name.partition(".")[0] != "dpaudit" and lies_in(Path(first_path), name):
+                del sys.modules[name]

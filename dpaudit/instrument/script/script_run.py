@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
 
 from dpaudit.errors import DpauditError, TargetError
 from dpaudit.instrument.after_import import after_import
@@ -45,10 +45,6 @@ class ScriptRun:
         return self.traces[0]
 
 
-_kept: list[ModuleType] = []
-"""Main modules of programs that ran: threads and exit handlers may still need their globals."""
-
-
 def record_script(
     program: Program,
     *,
@@ -78,8 +74,8 @@ def record_script(
     claims = ClaimLog(lambda: max(session.all_steps.values(), default=0))
     output = contextlib.nullcontext() if own_stdout else stdout_to_stderr()
     with output, _watching(session, claims):
-        ending, module = run_program(program)
-    _kept.append(module)
+        ending = run_program(program)[0]
+    gc.collect()  # worker processes and memory that only the program held
     if strict and session.failure:
         raise DpauditError(f"the recording failed: {session.failure}", "Please report it.")
     traces, problems = read_traces(session.feeds, num_records)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from dpaudit.instrument.carried import Carried
 from dpaudit.instrument.facts import loader_facts
 from dpaudit.instrument.methods import Method
-from dpaudit.instrument.script.feed import Feed, IntArray, Pass
+from dpaudit.instrument.script.feed import Dropped, Feed, IntArray, Pass
 from dpaudit.instrument.script.roots import same_object, same_shape, trace_to_root
 
 _T = TypeVar("_T")
@@ -43,7 +43,7 @@ class Tap:
         self.feed = feed
         self.rows = rows
         self.started: Pass | None = None
-        self.iterator: weakref.ref[Any] | None = None
+        self.dropped = Dropped()
 
 
 class Session:
@@ -124,7 +124,7 @@ class Session:
             stack[-1].waiting.append((tap, carried))
             return
         if tap.started is None:
-            tap.started = tap.feed.start_pass(tap.rows)
+            tap.started = tap.feed.start_pass(tap.rows, tap.dropped)
         self._deliver(tap, tap.started, carried)
 
     def handed_on(self, handover: Handover, batch: Any) -> None:
@@ -167,7 +167,7 @@ class Session:
     def ended(self, tap: Tap) -> None:
         """Note that torch's iterator has no more batches, or starts anew."""
         if tap.started is not None:
-            tap.started.ended = True
+            tap.started.finished = True
             tap.started = None
 
     # Gradients and steps

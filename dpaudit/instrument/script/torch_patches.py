@@ -128,5 +128,5 @@ def _relay(session: Session, batches: Iterator[Any]) -> Iterator[Any]:
             yield batch
     finally:
         if handover.started is not None:
-            handover.started.ended = True
+            handover.started.finished = True
         batches.close()  # type: ignore[attr-defined]
