@@ -200,8 +200,15 @@ def _weigh(
         scores=_summaries(scores, black_box, asked, delta),
         mechanism=mechanism,
         setting=describe_runs(runs, plan, black_box),
-        notes=(*notes, *remark_on(runs, plan, mechanism)),
+        notes=(*notes, *_fewer_steps(claim, plan), *remark_on(runs, plan, mechanism)),
     )
+
+
+def _fewer_steps(claim: PrivacyClaim, plan: RunPlan) -> tuple[str, ...]:
+    claimed = claim.total_steps
+    if claimed is None or plan.steps >= claimed:
+        return ()
+    return (f"Each run took {plan.steps} of the claimed {claimed} steps: lower bounds are for those alone.",)
 
 
 def _checked(releases: Releases) -> bool:

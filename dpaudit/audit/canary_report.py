@@ -23,14 +23,19 @@ def canary_report(sampling: AuditReport, claim: PrivacyClaim, canary: CanaryEvid
         claim=claim,
         evidence=evidence,
         verdict=verdict,
-        fields=tuple(_checked(field, canary) for field in sampling.fields),
+        fields=tuple(_checked(field, claim, canary) for field in sampling.fields),
         advice=tuple(dict.fromkeys(advice)),
         notes=(*sampling.notes, *canary.notes),
     )
 
 
-def _checked(field: CheckedField, canary: CanaryEvidence) -> CheckedField:
-    """Say of noise and clip norm what was measured."""
+def _checked(field: CheckedField, claim: PrivacyClaim, canary: CanaryEvidence) -> CheckedField:
+    """Say of noise and clip norm what was measured, and whose number of records is shown."""
+    if field.name == "num_records":
+        remark = f"the audited training set has {field.value}, canaries included"
+        if claim.num_records is None:
+            return replace(field, status=Status.ASSUMED, remark=f"not stated; {remark}")
+        return replace(field, value=str(claim.num_records), status=Status.DECLARED, remark=remark)
     if field.name == "noise_multiplier" and canary.mechanism:
         low = min(row.noise_ratio for row in canary.mechanism)
         high = max(row.noise_ratio for row in canary.mechanism)

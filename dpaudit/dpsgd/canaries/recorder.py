@@ -118,7 +118,8 @@ class Recorder:
                 expected = known.flatten() / self.clip_norm
                 total = total - expected
                 rest = total.clone()
-                rest[own[index][0]] -= own[index][1]
+                places, signal = (part.to(total.device) for part in own[index])
+                rest[places] -= signal
                 along += float(rest @ expected)
                 length += float(expected @ expected)
             row[here] = total[torch.from_numpy(self.layout.coordinate[here])].cpu().numpy()
