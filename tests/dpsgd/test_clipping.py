@@ -356,6 +356,16 @@ def test_modules_that_cannot_be_mapped_run_record_by_record(name):
     assert not any(plan.mapped.values())
 
 
+def test_a_masked_batch_proves_nothing_about_a_module():
+    make_model, make_inputs = ZOO["hidden alias of a parameter"]
+    torch.manual_seed(1)
+    model, inputs, targets = make_model().double(), make_inputs(), torch.ones(5, dtype=torch.float64)
+    engine = ClippingEngine(model, smooth_loss, clip_norm=0.5)
+    engine(inputs, targets, torch.zeros(5, dtype=torch.bool))
+    expected, _, _ = brute_force(model, inputs, targets, smooth_loss, 0.5)
+    assert relative_error(engine(inputs, targets).sums, expected) < 1e-10
+
+
 def engine_after_one_batch(name):
     torch.manual_seed(1)
     make_model, make_inputs = ZOO[name]

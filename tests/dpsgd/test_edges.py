@@ -74,6 +74,7 @@ def test_all_masked(mode):
     found = clipped_gradients(model, inputs, targets, cross_entropy, clip_norm=1.0, clipping=mode, mask=mask)
     assert all(not s.any() for s in found.sums.values())
     assert not found.factors.any()
+    assert not found.norms.any()
 
 
 @pytest.mark.parametrize("mode", MODES)

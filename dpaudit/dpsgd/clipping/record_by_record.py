@@ -114,8 +114,10 @@ def _gradients(
         else:
             if call.name in mapped:
                 return found
-            mapped[call.name] = _agrees(call, tensors, grads, found[0])
-            if mapped[call.name]:
+            agrees = _agrees(call, tensors, grads, found[0])
+            if agrees is not None:
+                mapped[call.name] = agrees
+            if agrees is not False:
                 return found
     return _one_by_one(call, tensors, grads, wanted)
 
@@ -138,14 +140,20 @@ def _all_at_once(
 
 def _agrees(
     call: ModuleCall, tensors: tuple[Tensor, ...], grads: tuple[Tensor, ...], found: list[Tensor]
-) -> bool:
-    """Compare the gradients of the record with the largest output gradient with those it has alone."""
+) -> bool | None:
+    """Compare the gradients of the record with the largest output gradient with those it has alone.
+
+    None: every output gradient is zero, which shows nothing; all gradients are zero then.
+    """
     sizes = [
         grad.movedim(axis.dim, 0).flatten(1).abs().sum(1)
         for grad, axis in zip(grads, call.step.outputs, strict=True)
         if axis is not None and grad.is_floating_point()
     ]
-    record = int(torch.stack(sizes).sum(0).nan_to_num().argmax())
+    total = torch.stack(sizes).sum(0).nan_to_num()
+    if not bool(total.any()):
+        return None
+    record = int(total.argmax())
     parameters = [source.tensor for source in call.sources]
     alone, _ = _one_record(call, tensors, grads, [], parameters, record)
     return all(
