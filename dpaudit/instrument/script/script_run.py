@@ -70,13 +70,18 @@ def record_script(
       TargetError: no such program, or no optimizer step that batches of a known loader went into.
       DpauditError: strict, and the recording failed.
     """
-    session = Session(steps=steps, strict=strict)
+    try:
+        return _recorded(program, Session(steps=steps, strict=strict), num_records, own_stdout)
+    finally:
+        gc.collect()  # what only the program held: worker processes, memory of the device
+
+
+def _recorded(program: Program, session: Session, num_records: int | None, own_stdout: bool) -> ScriptRun:
     claims = ClaimLog(lambda: max(session.all_steps.values(), default=0))
     output = contextlib.nullcontext() if own_stdout else stdout_to_stderr()
     with output, _watching(session, claims):
         ending = run_program(program)[0]
-    gc.collect()  # worker processes and memory that only the program held
-    if strict and session.failure:
+    if session.strict and session.failure:
         raise DpauditError(f"the recording failed: {session.failure}", "Please report it.")
     traces, problems = read_traces(session.feeds, num_records)
     by_hand = mark.is_marked_by_hand(session)

@@ -65,7 +65,7 @@ class Session:
         self._optimizers: dict[int, tuple[int, Callable[[], Any]]] = {}
         self._numbered = 0
         self._limit = steps
-        self._strict = strict
+        self.strict = strict
         self._batches = 0
         self._used_at: dict[int, int] = {}
         self._local = threading.local()
@@ -79,7 +79,7 @@ class Session:
         except Exception as error:
             self.recording = False
             self.failure = f"{type(error).__name__}: {error}"
-            if self._strict:
+            if self.strict:
                 raise Stop from error
             text = "dpaudit: the recording failed and ends here, the program goes on"
             print(f"{text}: {self.failure}", file=sys.stderr)
