@@ -112,31 +112,44 @@ def _interpret(path: Path, content: Mapping[str, Any]) -> ClaimFile:
     refuse_unknown(content, _TOP_LEVEL, "the file")
     if content.get("kind", "sampler") != "sampler":
         raise ClaimError(f"kind = {content['kind']!r}: not a claim on a data loader")
-    for name in ("title", "target", "expected"):
-        if name in content and not isinstance(content[name], str):
-            raise ClaimError(f"{name} = {content[name]!r} must be a string")
-    expected = content.get("expected")
-    if expected is not None and expected not in _OUTCOMES:
-        raise ClaimError(
-            f"unknown verdict expected = {expected!r}",
-            nearest_name(expected, _OUTCOMES) or f"Known: {', '.join(_OUTCOMES)}.",
-        )
+    target = _string(content, "target")
+    title, expected = title_and_expected(content)
     settings = subtable(content, "audit")
     refuse_unknown(settings, [field.name for field in fields(AuditSettings)], "[audit]")
     return ClaimFile(
         path=path,
         claim=PrivacyClaim.from_table(subtable(content, "claim")),
-        title=content.get("title", ""),
-        target=_resolve(content.get("target"), path.parent),
+        title=title,
+        target=None if target is None else resolve_beside(target, path.parent),
         expected=expected,
         settings=AuditSettings(**settings),
     )
 
 
-def _resolve(target: str | None, directory: Path) -> str | None:
+def title_and_expected(content: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Read what every kind of claim file may say at its top: a title, and the verdict that must come.
+
+    Raises:
+      ClaimError: one of them is no string, or no verdict.
+    """
+    expected = _string(content, "expected")
+    if expected is not None and expected not in _OUTCOMES:
+        raise ClaimError(
+            f"unknown verdict expected = {expected!r}",
+            nearest_name(expected, _OUTCOMES) or f"Known: {', '.join(_OUTCOMES)}.",
+        )
+    return _string(content, "title") or "", expected
+
+
+def _string(content: Mapping[str, Any], name: str) -> str | None:
+    value = content.get(name)
+    if value is not None and not isinstance(value, str):
+        raise ClaimError(f"{name} = {value!r} must be a string")
+    return value
+
+
+def resolve_beside(target: str, directory: Path) -> str:
     """Resolve the file part of `file.py:name`, or a trace, against the claim file's directory."""
-    if target is None:
-        return None
     file, colon, name = target.partition(":")
     is_file = file.endswith((".py", ".npz")) or (directory / file).is_dir()
     if not is_file or Path(file).is_absolute():
