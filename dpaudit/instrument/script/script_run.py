@@ -108,13 +108,16 @@ def _watching(session: Session, claims: ClaimLog) -> Iterator[None]:
         undo.callback(patches.remove)
         patches.install()
 
+    def install_guarded() -> None:
+        session.guarded(install_torch)  # a torch without the places that are patched must still train
+
     def install_claims(kind: type[OpacusClaims] | type[DpAccountingClaims]) -> None:
         reader = kind(session, claims)
         undo.callback(reader.remove)
         session.guarded(reader.install)
 
     with contextlib.ExitStack() as undo:
-        undo.enter_context(after_import("torch", install_torch))
+        undo.enter_context(after_import("torch", install_guarded))
         undo.enter_context(after_import("opacus", lambda: install_claims(OpacusClaims)))
         undo.enter_context(after_import("dp_accounting", lambda: install_claims(DpAccountingClaims)))
         mark._running.append(session)
