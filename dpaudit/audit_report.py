@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -69,6 +69,13 @@ class AuditReport:
     notes: tuple[str, ...] = ()
     curves: tuple[EpsilonSeries, ...] = ()
     """Epsilon along delta and steps, where the audit could compute it in little time."""
+
+    @property
+    def weighed(self) -> tuple[PrivacyClaim, Evidence]:
+        """Claim and evidence as the verdict weighs them: without epsilons of numbers that nobody claimed."""
+        if not self.assumed:
+            return self.claim, self.evidence
+        return replace(self.claim, epsilon=None), Evidence(observed=self.evidence.observed)
 
     def to_json(self) -> dict[str, Any]:
         """Give the report as its JSON object; keys as in the documented schema."""

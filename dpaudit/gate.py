@@ -11,7 +11,7 @@ from dpaudit.audit_report import AuditReport, Status
 from dpaudit.config import Config
 from dpaudit.interval import format_upper
 from dpaudit.policy import EXPIRED_WAIVER, AppliedWaiver, GateFinding, GatePolicy, Waiver
-from dpaudit.verdict import SEVERITY, Outcome, Reason, claimed_epsilon
+from dpaudit.verdict import SEVERITY, Outcome, Reason, claimed_epsilon, objections
 
 _NO_REASON = Reason("DPA400", "The report gives no reason for its verdict.")
 
@@ -115,16 +115,30 @@ def _missing(reports: Mapping[str, AuditReport], policy: GatePolicy) -> Iterator
 
 
 def _verdict(name: str, report: AuditReport, policy: GatePolicy) -> Iterator[GateFinding]:
+    """Give each ground of a bad verdict by itself: whoever answers for one has not for the others."""
+    grounds: dict[str, tuple[Outcome, Reason]] = {}
+    for outcome, reason in _grounds(report):
+        grounds.setdefault(reason.rule, (outcome, reason))
+    if "DPA201" in grounds:
+        grounds.pop("DPA202", None)  # it says what runs as well, and what epsilon that has
+    for rule, (outcome, reason) in grounds.items():
+        level = policy.inconclusive if outcome is Outcome.INCONCLUSIVE else "error"
+        sentence = f"{outcome.value.capitalize()}: {reason.sentence}"
+        yield GateFinding(level=level, rule=rule, audit=name, sentence=sentence)
+
+
+def _grounds(report: AuditReport) -> Iterator[tuple[Outcome, Reason]]:
+    """Give the grounds of the verdict, then those that a graver one left unsaid."""
     outcome, reasons = report.verdict.outcome, report.verdict.reasons or (_NO_REASON,)
-    if outcome is Outcome.REFUTED:
-        # Each refutation stands on its own: whoever waives one has not answered for the other.
-        for reason in {reason.rule: reason for reason in reversed(reasons)}.values():
-            yield _error(reason.rule, name, f"Refuted: {reason.sentence}")
-    elif outcome is Outcome.UNSUPPORTED:
-        yield _error(reasons[0].rule, name, f"Unsupported: {reasons[0].sentence}")
-    elif outcome is Outcome.INCONCLUSIVE:
-        sentence = f"Inconclusive: {reasons[0].sentence}"
-        yield GateFinding(level=policy.inconclusive, rule=reasons[0].rule, audit=name, sentence=sentence)
+    if outcome is Outcome.CONSISTENT:
+        return
+    yield from ((outcome, reason) for reason in (reasons if outcome is Outcome.REFUTED else reasons[:1]))
+    if outcome is Outcome.INCONCLUSIVE:
+        return
+    for other in objections(*report.weighed):
+        # Of another sampling or mechanism, what comes after the first reason are the tests that show it.
+        every = other.outcome is Outcome.REFUTED
+        yield from ((other.outcome, reason) for reason in (other.reasons if every else other.reasons[:1]))
 
 
 def _rejections(name: str, report: AuditReport, policy: GatePolicy) -> Iterator[GateFinding]:

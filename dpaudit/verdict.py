@@ -83,25 +83,37 @@ def decide(claim: PrivacyClaim, evidence: Evidence) -> Verdict:
     Returns:
       The verdict; INCONCLUSIVE where there is nothing to test.
     """
+    against = objections(claim, evidence)
+    if not against:
+        reason = _not_refuted(evidence, claimed_epsilon(claim, evidence))
+        return Verdict(outcome=Outcome.CONSISTENT, reasons=(reason,))
+    gravest = against[0].outcome
+    reasons = (reason for one in against if one.outcome is gravest for reason in one.reasons)
+    return Verdict(outcome=gravest, reasons=tuple(reasons))
+
+
+def objections(claim: PrivacyClaim, evidence: Evidence) -> tuple[Verdict, ...]:
+    """List what speaks against a claim, each on its own, the gravest first.
+
+    Each would stand if the others were answered for: lower bounds above the claim, another sampling,
+    another mechanism, too little seen. Arguments as of `decide`, which heeds the gravest only.
+    """
     limit = claimed_epsilon(claim, evidence)
+    refuting: list[Reason] = []
     if limit is not None:
-        refuting = [one for one in evidence.lower_bounds if _comparable(one, claim, evidence).lower > limit]
-        if refuting:
-            return Verdict(
-                outcome=Outcome.REFUTED,
-                reasons=tuple(_refutation(bound, limit, claim.epsilon is not None) for bound in refuting),
-            )
-    if _nothing_to_weigh(evidence):
-        return Verdict(
-            outcome=Outcome.INCONCLUSIVE, reasons=(Reason("DPA400", "There is no evidence to weigh."),)
-        )
-    against = (*_against_sampling(claim, evidence, limit), *_against_mechanism(evidence.canary))
-    if against:
-        return Verdict(outcome=Outcome.UNSUPPORTED, reasons=against)
-    unseen = _unseen(evidence)
-    if unseen:
-        return Verdict(outcome=Outcome.INCONCLUSIVE, reasons=unseen)
-    return Verdict(outcome=Outcome.CONSISTENT, reasons=(_not_refuted(evidence, limit),))
+        refuting = [
+            _refutation(bound, limit, claim.epsilon is not None)
+            for bound in evidence.lower_bounds
+            if _comparable(bound, claim, evidence).lower > limit
+        ]
+    nothing = Reason("DPA400", "There is no evidence to weigh.")
+    found = (
+        (Outcome.REFUTED, tuple(refuting)),
+        (Outcome.UNSUPPORTED, _against_sampling(claim, evidence, limit)),
+        (Outcome.UNSUPPORTED, _against_mechanism(evidence.canary)),
+        (Outcome.INCONCLUSIVE, (nothing,) if _nothing_to_weigh(evidence) else _unseen(evidence)),
+    )
+    return tuple(Verdict(outcome=outcome, reasons=reasons) for outcome, reasons in found if reasons)
 
 
 def claimed_epsilon(claim: PrivacyClaim, evidence: Evidence) -> float | None:

@@ -10,17 +10,19 @@ from hypothesis import strategies as st
 from dpaudit.audit_report import AuditReport
 from dpaudit.config import Config, read_config
 from dpaudit.errors import DpauditError
+from dpaudit.findings import Alternative
 from dpaudit.gate import applied_waivers, pass_gate
 from dpaudit.policy import INCONCLUSIVE_LEVELS, LEVELS, GatePolicy, Waiver
-from dpaudit.verdict import Outcome
+from dpaudit.verdict import Outcome, decide
 from tests.sample_report import sample_report
 
 TODAY = date(2026, 6, 1)
 SAMPLE = sample_report()
 WAIVER = Waiver(rule="DPA201", reason="known", until=date(2026, 6, 1), approved_by="Officer")
 OTHER = replace(WAIVER, rule="DPA301")
-BOTH = (WAIVER, OTHER)
-"""What the sample report is refuted by."""
+MECHANISM = replace(WAIVER, rule="DPA300")
+ALL = (WAIVER, OTHER, MECHANISM)
+"""What the sample report is refuted by, and what else speaks against its claim."""
 
 
 def with_outcome(report: AuditReport, outcome: Outcome) -> AuditReport:
@@ -85,8 +87,8 @@ def test_a_single_test_can_count(fine) -> None:
 
 
 def test_waivers_last_to_the_end_of_their_day(report) -> None:
-    assert gate({"a": report}, waivers=BOTH).exit_code == 0
-    expired = [replace(one, until=date(2026, 5, 31)) for one in BOTH]
+    assert gate({"a": report}, waivers=ALL).exit_code == 0
+    expired = [replace(one, until=date(2026, 5, 31)) for one in ALL]
     outcome = gate({"a": report}, waivers=expired)
     assert outcome.exit_code == 1
     assert "expired" in outcome.findings[-1].sentence
@@ -95,7 +97,33 @@ def test_waivers_last_to_the_end_of_their_day(report) -> None:
 def test_every_refutation_needs_its_own_waiver(report) -> None:
     assert {reason.rule for reason in report.verdict.reasons} == {"DPA201", "DPA301"}
     left = [finding for finding in gate({"a": report}, waivers=[WAIVER]).findings if finding.level == "error"]
-    assert [finding.rule for finding in left] == ["DPA301"]
+    assert [finding.rule for finding in left] == ["DPA301", "DPA300"]
+
+
+def test_waiving_a_refutation_does_not_waive_another_mechanism(report) -> None:
+    left = gate({"a": report}, waivers=[WAIVER, OTHER]).findings
+    assert [one.rule for one in left if one.level == "error"] == ["DPA300"]
+    assert "Unsupported: What runs is not the mechanism" in left[-1].sentence
+
+
+def test_waiving_another_sampling_does_not_waive_another_mechanism(report) -> None:
+    claim = replace(report.claim, epsilon=1e3)
+    both = replace(report, claim=claim, verdict=decide(claim, report.evidence))
+    assert both.verdict.outcome is Outcome.UNSUPPORTED
+    waivers = [replace(WAIVER, rule="DPA202"), MECHANISM]
+    assert [one.rule for one in gate({"a": both}).findings] == ["DPA202", "DPA300"]
+    assert gate({"a": both}, waivers=waivers[:1]).exit_code == 1
+    assert gate({"a": both}, waivers=waivers[1:]).exit_code == 1
+    assert gate({"a": both}, waivers=waivers).exit_code == 0
+
+
+def test_waiving_another_sampling_does_not_make_canaries_conclusive(report) -> None:
+    weak = Alternative(name="half the noise", power=0.1, steps_needed=None, of_interest=True)
+    quiet = {"bounds": (), "tests": (), "contradicts_claim": False}
+    canary = replace(report.evidence.canary, alternatives=(weak,), **quiet)
+    claim, evidence = replace(report.claim, epsilon=1e3), replace(report.evidence, canary=canary)
+    unsure = replace(report, claim=claim, evidence=evidence, verdict=decide(claim, evidence))
+    assert gate({"a": unsure}, waivers=[replace(WAIVER, rule="DPA202")]).exit_code == 3
 
 
 def test_expired_waivers_fail_even_unused(fine) -> None:
@@ -120,7 +148,7 @@ def test_a_report_shows_the_waivers_that_meet_it(report, fine) -> None:
 
 
 def test_every_rule_has_a_level(report, fine) -> None:
-    lenient = {"DPA201": "warn", "DPA301": "off"}
+    lenient = {"DPA201": "warn", "DPA301": "off", "DPA300": "off"}
     outcome = gate({"a": report}, GatePolicy(rules=lenient))
     assert outcome.exit_code == 0
     assert [(finding.rule, finding.level) for finding in outcome.findings] == [("DPA201", "warn")]
