@@ -86,11 +86,11 @@ def command(
         work = _Work(planned, settings, cache, reports, pdf, bars)
         work.run(jobs)
     result = judge(work.checked(), settings, today=date.today())
-    emit(render(result, form, reports=reports, to_terminal=output is None), output)
+    emit(render(result, form, settings, reports=reports, to_terminal=output is None), output)
     for extra, path in (("sarif", sarif), ("junit", junit)):
         if path is not None:
-            write_whole(path, render(result, extra))
-    append_step_summary(render(result, "markdown"))
+            write_whole(path, render(result, extra, settings))
+    append_step_summary(render(result, "markdown", settings))
     annotate(result.findings, result.reports)
     return result.exit_code if result.failures or not exit_zero else 0
 

@@ -13,7 +13,7 @@ from dpaudit.cli.github import annotate, append_step_summary
 from dpaudit.cli.options import HELP, PATH
 from dpaudit.cli.output import emit, require_writable
 from dpaudit.cli.summary import FORMATS, findings_as_json, machine_readable, markdown
-from dpaudit.config import read_config
+from dpaudit.config import Config, read_config
 from dpaudit.errors import DpauditError
 from dpaudit.gate import GateOutcome, finding_line, pass_gate
 
@@ -58,8 +58,8 @@ def command(
         baseline=_by_name(baseline) if baseline else None,
         today=date.today(),
     )
-    emit(_render(form, loaded, outcome), output)
-    append_step_summary(_render("markdown", loaded, outcome))
+    emit(_render(form, loaded, outcome, settings), output)
+    append_step_summary(_render("markdown", loaded, outcome, settings))
     annotate(outcome.findings, loaded)
     return 0 if exit_zero else outcome.exit_code
 
@@ -73,13 +73,13 @@ def _by_name(paths: tuple[Path, ...]) -> dict[str, AuditReport]:
     return loaded
 
 
-def _render(form: str, reports: dict[str, AuditReport], outcome: GateOutcome) -> str:
+def _render(form: str, reports: dict[str, AuditReport], outcome: GateOutcome, settings: Config) -> str:
     if form == "json":
         return dump_json(_as_json(outcome))
     if form in ("sarif", "junit"):
         return machine_readable(form, reports, outcome.findings)
     if form == "markdown":
-        return markdown(_word(outcome), outcome.findings, reports)
+        return markdown(_word(outcome), outcome.findings, reports, settings)
     from dpaudit.report.printable import printable
 
     lines = [printable(finding_line(finding)) for finding in outcome.findings]

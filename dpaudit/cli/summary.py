@@ -8,14 +8,16 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dpaudit.audit_report import AuditReport, dump_json
 from dpaudit.cli.checked import Checked, CheckResult
 from dpaudit.cli.options import FORMATS as COMMON_FORMATS
+from dpaudit.config import Config
 from dpaudit.evidence import Evidence
-from dpaudit.gate import finding_line
+from dpaudit.gate import applied_waivers, finding_line
 from dpaudit.interval import format_lower
 from dpaudit.policy import GateFinding
 from dpaudit.report.printable import printable
@@ -26,12 +28,19 @@ if TYPE_CHECKING:
 FORMATS = (*COMMON_FORMATS, "sarif", "junit")
 
 
-def render(result: CheckResult, form: str, *, reports: Path | None = None, to_terminal: bool = False) -> str:
+def render(
+    result: CheckResult,
+    form: str,
+    settings: Config,
+    *,
+    reports: Path | None = None,
+    to_terminal: bool = False,
+) -> str:
     """Render in one of `FORMATS`; `reports` is the directory that text points to."""
     if form == "json":
         return dump_json(_as_json(result))
     if form == "markdown":
-        return markdown(_headline(result), result.findings, result.held, _markdown_table(result))
+        return markdown(_headline(result), result.findings, result.held, settings, _markdown_table(result))
     if form in ("sarif", "junit"):
         return machine_readable(form, result.held, result.findings)
     return _text(result, reports, to_terminal)
@@ -49,13 +58,21 @@ def machine_readable(form: str, reports: Mapping[str, AuditReport], findings: Se
 
 
 def markdown(
-    headline: str, findings: Sequence[GateFinding], reports: Mapping[str, AuditReport], table: str = ""
+    headline: str,
+    findings: Sequence[GateFinding],
+    reports: Mapping[str, AuditReport],
+    settings: Config,
+    table: str = "",
 ) -> str:
-    """Give a page for a step summary: headline, table, findings, then each report."""
+    """Give a page for a step summary: headline, table, findings, then each report with its waivers."""
     from dpaudit.report.markdown import inert, to_markdown
 
     lines = "".join(f"- {inert(finding_line(finding))}\n" for finding in findings)
-    parts = [f"# dpaudit: {headline}\n", table, lines, *map(to_markdown, reports.values())]
+    pages = (
+        to_markdown(report, applied_waivers(name, report, settings, today=date.today()))
+        for name, report in reports.items()
+    )
+    parts = [f"# dpaudit: {headline}\n", table, lines, *pages]
     return "\n".join(part for part in parts if part)
 
 

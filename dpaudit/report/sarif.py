@@ -30,18 +30,21 @@ def to_sarif(
     """Give a SARIF log of reports by name, and of what the gate finds in them.
 
     A consistent audit gives no result. Fingerprints depend on audit name, target and rule alone, so that
-    a finding keeps its identity from run to run. With findings, their levels count, and what is waived
-    is marked as suppressed, with the reason.
+    a finding keeps its identity from run to run. With findings, their levels count: what is waived is
+    marked as suppressed, with the reason, and what no finding names is a note.
     """
     by_audit = {name: _results(name, report) for name, report in reports.items()}
     results = [result for own in by_audit.values() for result in own]
+    if findings is not None:
+        for result in results:
+            result["level"] = "note"
     for finding in findings or ():
         known = [one for one in by_audit.get(finding.audit, ()) if one["ruleId"] == finding.rule]
         if not known:
             known = [_policy_result(finding, reports.get(finding.audit))]
             results += known
         for result in known:
-            result["level"] = _FINDING_LEVELS.get(finding.level, result["level"])
+            result["level"] = _FINDING_LEVELS.get(finding.level, "note")
             if finding.level == "waived":
                 justification = printable(finding.sentence)
                 result["suppressions"] = [{"kind": "external", "justification": justification}]

@@ -42,6 +42,10 @@ def workplace(tmp_path, monkeypatch, report) -> Path:
     return tmp_path
 
 
+WAIVED = ("DPA201", "DPA301", "DPA300")
+"""All that speaks against bad.json."""
+
+
 def edited(name: str, **changes: object) -> None:
     """Write bad.json with some of its top level changed."""
     Path(name).write_text(json.dumps(json.loads(Path("bad.json").read_text()) | changes))
@@ -160,15 +164,36 @@ def test_gate_annotates_files_in_a_workflow(workplace, monkeypatch, capsys) -> N
 
 def test_what_is_waived_is_suppressed_in_sarif_and_skipped_in_junit(workplace, capsys) -> None:
     waiver = '[[waiver]]\nrule = "{}"\nreason = "known"\nuntil = 2099-01-01\napproved_by = "Officer"\n'
-    Path("dpaudit.toml").write_text(waiver.format("DPA201") + waiver.format("DPA301"))
+    Path("dpaudit.toml").write_text("".join(map(waiver.format, WAIVED)))
     assert run(["gate", "bad.json", "--format", "sarif"]) == 0
     results = json.loads(capsys.readouterr().out)["runs"][0]["results"]
-    assert {result["ruleId"] for result in results} == {"DPA201", "DPA301"}
+    assert {result["ruleId"] for result in results} == set(WAIVED)
     assert all("by Officer: known" in result["suppressions"][0]["justification"] for result in results)
+    assert {result["level"] for result in results} == {"note"}
     run(["gate", "bad.json", "--format", "junit"])
     text = capsys.readouterr().out
     assert "<skipped" in text
     assert "<failure" not in text
+
+
+@pytest.mark.parametrize(
+    ("outcome", "rule"), [("inconclusive", "DPA400"), ("unsupported", "DPA300"), ("unsupported", "DPA102")]
+)
+def test_verdicts_that_rest_on_more_than_the_report_holds_are_read(workplace, outcome, rule) -> None:
+    verdict = {"outcome": outcome, "reasons": [{"rule": rule, "sentence": "No claim."}]}
+    record = json.loads(Path("bad.json" if outcome == "inconclusive" else "good.json").read_text())
+    Path("odd.json").write_text(json.dumps(record | {"verdict": verdict}))
+    assert run(["gate", "odd.json"]) == (3 if outcome == "inconclusive" else 1)
+    assert run(["report", "odd.json", "-o", "out"]) == 0
+
+
+def test_markdown_of_the_gate_shows_waivers(workplace, capsys) -> None:
+    waiver = '[[waiver]]\nrule = "DPA201"\nreason = "known"\nuntil = 2099-01-01\napproved_by = "Officer"\n'
+    Path("dpaudit.toml").write_text(waiver)
+    run(["gate", "bad.json", "good.json", "--format", "markdown"])
+    text = capsys.readouterr().out
+    assert text.count("### Waivers") == 1
+    assert "IN FORCE" in text
 
 
 def test_gate_takes_one_baseline_for_one_report_whatever_its_name(workplace, capsys) -> None:
