@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 from click.testing import CliRunner
 
 ROOT = Path(__file__).parent.parent
@@ -24,7 +25,9 @@ RULE_PAGES = ROOT / "docs" / "rules"
 
 def help_texts() -> str:
     """Give the help of every command, as printed at 80 columns."""
-    return _help(["sampler"], ["epsilon"], ["check"], ["gate"], ["report"])
+    from dpaudit.cli.main import cli
+
+    return _help(*([name] for name in cli.list_commands(click.Context(cli))))
 
 
 def train_help() -> str:
@@ -107,8 +110,76 @@ def figures() -> str:
             "recording.py",
         )
     )
-    rows += [_accounting_figure(one) for one in accounting if "dpaudit" in one]
+    rows += [_accounting_figure(one) for one in accounting if "peer" in one]
+    rows += [*_canary_figures(), *_other_figures()]
     return markdown_table(rows)
+
+
+def _canary_figures() -> list[dict[str, str]]:
+    tightness = json.loads((RESULTS / "canary_runs.json").read_text())["tightness"]
+    rows = []
+    for name in ("per step, one run", "end to end, iid", "ten runs, any dependence"):
+        shares = " / ".join(_ratio(row[name]) for row in tightness)
+        epsilons = " / ".join(f"{row['epsilon']:.0f}" for row in tightness)
+        seconds = max(row[f"{name}: seconds"] for row in tightness)
+        rows.append(
+            _figure(
+                f"canaries, 95 % bound over the true epsilon, {name}; epsilon {epsilons}",
+                f"{shares} in {seconds:.0f} s",
+                "1",
+                "canary_runs.py",
+            )
+        )
+    models = json.loads((RESULTS / "black_box.json").read_text())["rows"]
+    for row in models:
+        if round(row["epsilon"]) == 4:
+            batches = "full batches" if row["rate"] == 1 else f"Poisson batches at rate {row['rate']:g}"
+            rows.append(
+                _figure(
+                    f"the same from final losses alone, {row['models']:,.0f} models, {batches}, epsilon 4",
+                    f"{_ratio(row['normal_scores'])} in {row['cpu_seconds']:.0f} s",
+                    "1",
+                    "canary.py",
+                )
+            )
+    return rows
+
+
+def _other_figures() -> list[dict[str, str]]:
+    monitor, script, reports, giant = (
+        json.loads((RESULTS / f"{name}.json").read_text())
+        for name in ("monitor", "script_overhead", "reports", "battery_giant")
+    )
+    slowest = max(one["monitor_over_battery"] for one in monitor["power"].values())
+    largest = max(giant["runs"], key=lambda run: run["draws"])
+    longest = max(reports["reports"], key=lambda one: one["seconds"])
+    return [
+        _figure(
+            "steps that live monitoring needs, over those of a test afterwards, worst of "
+            f"{len(monitor['power'])} samplers",
+            f"{slowest:.1f}x",
+            "3x",
+            "monitor.py",
+        ),
+        _figure(
+            "a recorded training step over the bare one, small CNN",
+            f"{script['worst_ratio']:.3f}x",
+            "1.02x",
+            "script_overhead.py",
+        ),
+        _figure(
+            f"audit of a trace of {largest['draws'] / 1e9:.0f} G draws from disk",
+            f"{largest['seconds']:.0f} s, {largest['own_bytes'] / 1e6:.0f} MB",
+            f"{giant['time_per_draw_over_that_of_a_tenth']:.2f}x the time per draw of a tenth of it",
+            "battery.py --giant",
+        ),
+        _figure(
+            f"{longest['question']} of a report, imports included",
+            f"{longest['seconds']:.1f} s",
+            f"{longest['limit_seconds']:g} s",
+            "reports.py",
+        ),
+    ]
 
 
 def _figure(what: str, measured: str, against: str, script: str) -> dict[str, str]:
@@ -251,7 +322,7 @@ def _ratio(value: float | None) -> str:
 SOURCES: dict[str, tuple[str, Callable[[], str]]] = {
     "example": ("README.md", example),
     "figures": ("README.md", figures),
-    "help": ("README.md", help_texts),
+    "help": ("docs/commands.md", help_texts),
     "cost table": ("docs/why.md", cost_table),
     "canary estimators": ("docs/canary-methods.md", canary_estimators),
     "canary updates": ("docs/canary-methods.md", canary_updates),
