@@ -46,7 +46,8 @@ class NoiseSource:
         """Add samples of standard deviation `scale` to each tensor, then multiply by `factor`, in place."""
         if scale == 0:
             for tensor in tensors.values():
-                tensor.mul_(factor)
+                if factor != 1:
+                    tensor.mul_(factor)
             return
         if self._thread is None:
             self._add_now(tensors, scale, factor)
