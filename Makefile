@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # Extra arguments for pip, e.g. PIP_ARGS="-c constraints.txt".
 PIP_ARGS ?=
+# One process for each core, a file of tests in one piece; empty: one after the other.
+PARALLEL ?= -n auto --dist loadfile
 
 .PHONY: demo test slow lint bench clean
 
@@ -11,10 +13,10 @@ demo: $(VENV)/.demo  ## audit six real loaders and leave an HTML report of each 
 	$(BIN)/dpaudit check audits --reports reports
 
 test: $(VENV)/.test  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 slow: $(VENV)/.test  ## calibration of every guarantee, comparisons with peers
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(PARALLEL)
 
 lint: $(VENV)/.lint  ## style, types, import rules
 	$(BIN)/ruff check .
