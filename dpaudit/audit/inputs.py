@@ -1,8 +1,8 @@
-"""What an audit read: the local files and directories that a kept result stands on.
+"""What an audit read: the files, directories and environment variables that a kept result stands on.
 
-Python tells every file that it opens and every directory that it lists (PEP 578); modules that were
-imported are asked for their file. What the audited code reads through C libraries, from environment
-variables, from the network or in processes of its own is not noticed.
+Modules that were imported are asked for their file; all else is noticed as it happens. What the audited
+code reads through C libraries, from the network or in processes of its own, or through libraries from
+environment variables, is not noticed, nor that it asks whether a file is there without opening it.
 """
 
 from __future__ import annotations
@@ -16,54 +16,67 @@ import sysconfig
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from dpaudit.audit.noticing import stop_taking_notes, take_notes
 from dpaudit.provenance import sha256
 
 _LARGEST_HASHED = 64 << 20
 """Bytes; a larger file, such as a data set, is told by its size and time of change."""
 _MOST_INPUTS = 20_000
 """An audit that reads more files is not kept: looking them all through again would take as long."""
-_WRITING = os.O_WRONLY | os.O_RDWR
-
-_opened: set[str] = set()
-_listed: set[str] = set()
-_written: set[str] = set()
-_state = {"hooked": False, "watching": False}
+_VARIABLE = "environment variable "
+"""Of the keys that are no path."""
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+"""Set for each audit by the number of jobs; they are no input."""
 
 
 class InputWatch:
     """Notes what this process reads from here on; there is one at a time."""
 
     def __init__(self) -> None:
-        for paths in (_opened, _listed, _written):
-            paths.clear()
         self._started = time.time_ns()
-        _state["watching"] = True
-        if not _state["hooked"]:
-            sys.addaudithook(_note)  # can never be taken away again
-            _state["hooked"] = True
+        self._here = os.getcwd()
+        self._variables = dict(os.environ)
+        self._notes = take_notes()
 
     def stop(self) -> dict[str, str] | None:
-        """Give the fingerprint of each input by path.
+        """Give the fingerprint of each input by path, or by name where it is an environment variable.
 
         None where they are too many, or where one changed since the watch began.
         """
-        _state["watching"] = False
+        stop_taking_notes()
+        notes = self._notes
         modules = {str(getattr(module, "__file__", None) or "") for module in list(sys.modules.values())}
         # Where modules are looked for, importlib and its like list directories without end.
         searched = {os.path.realpath(path or ".") for path in sys.path}
-        listed = {os.path.realpath(path) for path in _listed} - searched
-        paths = listed | {os.path.realpath(path) for path in (_opened | modules) - _written if path}
-        inputs = sorted(path for path in paths if os.path.exists(path) and not _foreign(path))
+        listed = {os.path.realpath(path) for path in notes.listed} - searched
+        read = (notes.opened | notes.missed | modules) - notes.written
+        paths = listed | {os.path.realpath(path) for path in read if path}
+        inputs = sorted(path for path in paths if not _foreign(path))
         if len(inputs) > _MOST_INPUTS or any(_changed_since(path, self._started) for path in inputs):
             return None
-        return {_portable(path): fingerprint(path) for path in inputs}
+        marks = {self._portable(path): fingerprint(path) for path in inputs}
+        return marks | {f"{_VARIABLE}{name}": _mark(self._variables.get(name)) for name in self._asked()}
+
+    def _asked(self) -> set[str]:
+        """Give the environment variables that code outside the libraries asked for."""
+        asked = (names for code, names in self._notes.variables.items() if not _of_library(code.co_filename))
+        return set().union(*asked) - set(THREAD_VARIABLES)
+
+    def _portable(self, path: str) -> str:
+        """Name a file below the working directory from there, so that a kept result may move with it."""
+        return os.path.relpath(path, self._here) if path.startswith(self._here + os.sep) else path
 
 
 def unchanged(inputs: Mapping[str, str]) -> bool:
     """Tell whether every input is as it was."""
-    return all(fingerprint(path) == mark for path, mark in inputs.items())
+    return all(_now(name) == mark for name, mark in inputs.items())
+
+
+def _now(name: str) -> str:
+    if name.startswith(_VARIABLE):
+        return _mark(os.environ.get(name.removeprefix(_VARIABLE)))
+    return fingerprint(name)
 
 
 def fingerprint(path: str) -> str:
@@ -80,41 +93,27 @@ def fingerprint(path: str) -> str:
         return "gone"
 
 
-def _note(event: str, arguments: tuple[Any, ...]) -> None:
-    if not _state["watching"]:
-        return
-    if event == "open":
-        path, _, flags = arguments
-        if isinstance(path, (str, bytes, os.PathLike)):
-            (_written if flags & _WRITING else _opened).add(os.fsdecode(path))
-    elif event in ("os.listdir", "os.scandir"):
-        path = arguments[0]
-        # The import system lists every directory it looks into; the modules it took are known anyway.
-        if isinstance(path, (str, bytes, os.PathLike)) and not _importing():
-            _listed.add(os.fsdecode(path))
-
-
-def _importing() -> bool:
-    return sys._getframe(2).f_code.co_filename.startswith("<frozen importlib")
-
-
-def _portable(path: str) -> str:
-    """Name a file below the working directory from there, so that a kept result may move with it."""
-    here = os.getcwd()
-    return os.path.relpath(path, here) if path.startswith(here + os.sep) else path
+def _mark(value: str | None) -> str:
+    """Tell the value of a variable by its hash: it may be a secret."""
+    return "unset" if value is None else hashlib.sha256(os.fsencode(value)).hexdigest()
 
 
 def _changed_since(path: str, moment: int) -> bool:
-    return not os.path.isdir(path) and os.stat(path).st_mtime_ns > moment
+    try:
+        return not os.path.isdir(path) and os.stat(path).st_mtime_ns > moment
+    except OSError:
+        return False
 
 
 def _foreign(path: str) -> bool:
     """Tell what is no input: libraries, which count by version, and what the system makes up."""
-    if path.endswith((".pyc", ".nbi", ".nbc")):
+    if path.endswith((".pyc", ".nbi", ".nbc")) or _of_library(path):
         return True
-    return (path + os.sep).startswith(_library_directories()) or not (
-        os.path.isfile(path) or os.path.isdir(path)
-    )
+    return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
+
+
+def _of_library(path: str) -> bool:
+    return path.startswith("<frozen ") or (os.path.realpath(path) + os.sep).startswith(_library_directories())
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 
-from dpaudit.audit.inputs import InputWatch
+from dpaudit.audit.inputs import THREAD_VARIABLES, InputWatch
 from dpaudit.audit.kinds import plan_audit
 from dpaudit.audit.loader import Progress
 from dpaudit.audit_report import AuditReport
@@ -74,7 +74,7 @@ def serve_audit(claim: Path, threads: int, connection: Connection) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    for name in THREAD_VARIABLES:
         os.environ.setdefault(name, str(threads))
     last = 0.0
 

@@ -309,6 +309,35 @@ def test_an_audit_is_kept_until_something_it_read_changes(workplace, quick, same
     assert (Path(".dpaudit_cache") / ".gitignore").read_text() == "*\n"
 
 
+def test_what_was_not_there_and_environment_variables_count_as_read(
+    workplace, quick, same_environment, monkeypatch, capsys
+) -> None:
+    (workplace / "data").mkdir()
+    (workplace / "data" / "sizes.txt").write_text("20")
+    head = """
+import contextlib, os
+os.environ.get("BATCH_SIZE")
+with contextlib.suppress(OSError):
+    open("override.json")
+with contextlib.suppress(ImportError):
+    import settings_of_this_machine
+os.chdir("audits/data")
+open("sizes.txt").read()
+os.chdir("../..")
+"""
+    (workplace / "loader.py").write_text(head + LOADER)
+    write(workplace, "a", "refuted")
+    time.sleep(0.02)
+    assert kept(capsys) + kept(capsys) == [False, True]
+    monkeypatch.setenv("BATCH_SIZE", "64")
+    assert kept(capsys) + kept(capsys) == [False, True], "variable"
+    for new in ("override.json", "audits/settings_of_this_machine.py", "audits/data/sizes.txt"):
+        Path(new).write_text("")
+        time.sleep(0.02)
+        assert kept(capsys) + kept(capsys) == [False, True], new
+    assert "\"64\"" not in next(Path(".dpaudit_cache").glob("a-*.json")).read_text()
+
+
 def test_a_damaged_entry_is_made_anew(workplace, quick, same_environment, capsys) -> None:
     write(workplace, "a", "refuted")
     assert kept(capsys) == [False]
