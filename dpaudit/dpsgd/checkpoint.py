@@ -17,7 +17,8 @@ def save_state(state: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """Write a state beside its place, then move it there in one operation of the file system.
 
     A process that is killed meanwhile leaves the old file as it was, and a part under another name, which
-    the next save overwrites. Only one process may write to one path at a time.
+    the next save overwrites. Only one process may write to one path at a time. Nobody but the file's owner
+    may read it.
 
     Raises:
       DpauditError: the file cannot be written.
@@ -25,7 +26,8 @@ def save_state(state: dict[str, Any], path: str | os.PathLike[str]) -> None:
     path = Path(path)
     beside = path.with_name(f".{path.name}.part")
     try:
-        with beside.open("wb") as file:
+        beside.unlink(missing_ok=True)  # it may be one that others can read
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())

@@ -16,6 +16,7 @@ from dpaudit.dpsgd.clipping.factors import ClipFunction
 from dpaudit.dpsgd.clipping.groups import Grouping
 from dpaudit.dpsgd.clipping.probe import Loss
 from dpaudit.dpsgd.clipping.result import ClippedGradients, zeros_like_sum
+from dpaudit.dpsgd.clipping.unsupported import UnsupportedModelError
 from dpaudit.dpsgd.compiled import CompiledEngine
 from dpaudit.dpsgd.noise import NoiseSource
 
@@ -70,6 +71,27 @@ class PrivateStep:
         """Records so far that added nothing because their gradient was not finite."""
         return int(self._refused)
 
+    def clip(self, inputs: Any, targets: Any, mask: Tensor | None = None) -> ClippedGradients:
+        """Compute the clipped gradients of a micro-batch, and add them to nothing.
+
+        Raises:
+          UnsupportedModelError: the forward pass changed a buffer. What it keeps of the records has no noise:
+            it would be released with the model, and later gradients of other records would depend on it.
+        """
+        model = self.engine.model
+        device = next((p.device.type for p in model.parameters()), "cpu")
+        before = _buffers(model)
+        with torch.autocast(device, self.autocast, enabled=self.autocast is not None):
+            found = self.engine(inputs, targets, mask)
+        changed = [name for name, one in _buffers(model).items() if before.get(name) != one]
+        if changed:
+            raise UnsupportedModelError(
+                f"the forward pass changes buffer {changed[0]!r}, which keeps something of the records "
+                "without noise",
+                "Let it depend on no record, or put its module in eval() mode.",
+            )
+        return found
+
     def accumulate(self, inputs: Any, targets: Any, mask: Tensor | None = None) -> ClippedGradients:
         """Add the clipped gradients of a micro-batch; its records must not be in this logical batch already.
 
@@ -83,9 +105,7 @@ class PrivateStep:
         """
         if self._sums is None:
             self.noise.prepare(self._parameters)
-        device = next((p.device.type for p in self.engine.model.parameters()), "cpu")
-        with torch.autocast(device, self.autocast, enabled=self.autocast is not None):
-            found = self.engine(inputs, targets, mask)
+        found = self.clip(inputs, targets, mask)
         self._refused = self._refused.to(found.refused.device) + found.refused.sum()
         if self._sums is None:
             self._sums = found.sums
@@ -93,6 +113,10 @@ class PrivateStep:
             for name, total in self._sums.items():
                 total.add_(found.sums[name])
         return replace(found, sums={})
+
+    def discard(self) -> None:
+        """Forget the micro-batches so far: after an error, the next logical batch must not add to them."""
+        self._sums = None
 
     @torch.no_grad()
     def step(self) -> None:
@@ -135,12 +159,16 @@ class PrivateStep:
         """Go on from a state.
 
         Raises:
-          ValueError: the state was made under another mechanism.
+          ValueError: the state was made under another mechanism, or for another model or optimizer.
         """
         for name, value in self.settings().items():
             if state["settings"].get(name) != value:
                 raise ValueError(f"the checkpoint has {name} {state['settings'].get(name)!r}, not {value!r}")
-        self.engine.model.load_state_dict(state["model"])
+        try:
+            self.engine.model.load_state_dict(state["model"])
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise ValueError(f"the checkpoint is of another model: {reason}") from error
         self.optimizer.load_state_dict(state["optimizer"])
         self.noise.set_state(state["noise"])
         self.engine.chooser.choices.update({key: LayerChoice(*choice) for key, choice in state["routes"]})
@@ -151,6 +179,7 @@ class PrivateStep:
         return {
             "clip_norms": list(self.engine.groups.clip_norms),
             "groups": dict(self.engine.groups.index),
+            "clip_function": getattr(self.engine.clip_function, "__qualname__", "a function without a name"),
             "noise_multiplier": self.noise_multiplier,
             "expected_batch_size": self.expected_batch_size,
         }
@@ -210,6 +239,11 @@ def make_private(
         engine, optimizer, NoiseSource(generator, ahead=noise_ahead), noise_multiplier=noise_multiplier,
         expected_batch_size=expected_batch_size, autocast=autocast,
     )  # fmt: skip
+
+
+def _buffers(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """Tell which tensor each buffer is and how often it was written; no look at values, so no waiting."""
+    return {name: (id(buffer), buffer._version) for name, buffer in model.named_buffers()}
 
 
 def _check_optimizer(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> None:

@@ -14,12 +14,14 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from dpaudit.dpsgd.checkpoint import load_state, save_state
+from dpaudit.dpsgd.clipping.batches import count_records
 from dpaudit.dpsgd.clipping.result import ClippedGradients
 from dpaudit.dpsgd.physical import physical_batches
 from dpaudit.dpsgd.private_step import PrivateStep
 from dpaudit.dpsgd.samplers import BatchSampler
 from dpaudit.errors import DpauditError
 from dpaudit.interval import EpsilonInterval
+from dpaudit.scheme import SamplingScheme
 
 #: Gives (inputs, targets) of the records with these numbers, int64 (batch,).
 Fetch = Callable[[Tensor], tuple[Any, Any]]
@@ -53,7 +55,8 @@ class PrivateTrainer:
       private: the private update, from `make_private`.
       sampler: decides who takes part in each step.
       fetch: gives the records, or a map-style data set of (inputs, targets).
-      accountant: gives the epsilon after so many steps; None trains without accounting, as an audit may.
+      accountant: gives the epsilon after so many steps of the sampler's scheme; None trains without
+        accounting, as an audit may.
       target_epsilon: no step is taken that would bring the accountant's upper bound above it.
       physical_batch_size: most records in one forward pass; None takes whole logical batches.
       fixed_shape: fill physical batches up with masked records, so that shapes never change.
@@ -87,9 +90,10 @@ class PrivateTrainer:
             raise ValueError("fixed_shape needs physical_batch_size")
         if physical_batch_size is not None and physical_batch_size < 1:
             raise ValueError(f"physical_batch_size must be at least 1, got {physical_batch_size}")
-        if private.noise.generator is sampler.generator:
-            raise ValueError("noise and sampling need generators of their own")
-        self.private, self.sampler, self.accountant = private, sampler, accountant
+        if private.noise.generator is not None and _alike(private.noise.generator, sampler.generator):
+            raise ValueError("noise and sampling need generators of their own, seeded differently")
+        self.private, self.sampler = private, sampler
+        self.accountant = None if accountant is None else _of_scheme(accountant, sampler.scheme)
         self.fetch: Fetch = fetch_from(fetch) if isinstance(fetch, Dataset) else fetch
         self.target_epsilon, self.for_audit = target_epsilon, for_audit
         self.physical_batch_size, self.fixed_shape = physical_batch_size, fixed_shape
@@ -114,19 +118,30 @@ class PrivateTrainer:
                 "Train for fewer steps, with more noise, or raise the target.",
             )
         records = self.sampler.draw()
-        totals, delivered = torch.zeros(4), [records[:0]]
-        for part, mask in physical_batches(records, self.physical_batch_size, fixed_shape=self.fixed_shape):
-            inputs, targets = self.fetch(part)
-            found = self.private.accumulate(inputs, targets, mask)
-            totals = totals.to(found.losses.device) + _totals(found)
-            delivered.append(part if mask is None else part[mask])
+        try:
+            totals, delivered = self._accumulate(records)
+        except BaseException:  # a later step must not add another batch to half of this one
+            self.private.discard()
+            raise
+        self.steps += 1  # before the update: an interrupt in between counts too much, never too little
         self.private.step()
-        self.steps += 1
         if self.batches is not None:
-            self.batches.append(torch.cat(delivered))
+            self.batches.append(delivered)
         counted, loss, clipped, refused = totals.tolist()
         mean, share = (loss / counted, clipped / counted) if counted else (math.nan, math.nan)
         return StepReport(self.steps, len(records), mean, share, int(refused))
+
+    def _accumulate(self, records: Tensor) -> tuple[Tensor, Tensor]:
+        """Add up the clipped gradients of a logical batch; give its totals and who was trained on."""
+        totals, delivered = torch.zeros(4), [records[:0]]
+        for part, mask in physical_batches(records, self.physical_batch_size, fixed_shape=self.fixed_shape):
+            inputs, targets = self.fetch(part)
+            if (given := count_records(inputs)) != len(part):
+                raise ValueError(f"fetch gave {given} inputs for {len(part)} records; each record has one")
+            found = self.private.accumulate(inputs, targets, mask)
+            totals = totals.to(found.losses.device) + _totals(found)
+            delivered.append(part if mask is None else part[mask])
+        return totals, torch.cat(delivered)
 
     def run(self, steps: int) -> Iterator[StepReport]:
         """Take up to `steps` more steps; stops before the target epsilon would be exceeded."""
@@ -201,6 +216,23 @@ def fetch_from(records: Dataset[Any]) -> Fetch:
         return inputs, targets
 
     return fetch
+
+
+def _of_scheme(accountant: Accountant, scheme: SamplingScheme) -> Accountant:
+    """Refuse an accountant of another scheme than the one that runs, as far as its answers name one."""
+
+    def account(steps: int) -> EpsilonInterval:
+        found = accountant(steps)
+        if found.scheme not in (None, scheme):
+            raise ValueError(f"the accountant is of {found.scheme!r}, but the sampler draws by {scheme!r}")
+        return found
+
+    return account
+
+
+def _alike(one: torch.Generator, other: torch.Generator) -> bool:
+    """Whether two generators would give the same stream."""
+    return one.device == other.device and torch.equal(one.get_state(), other.get_state())
 
 
 def _totals(found: ClippedGradients) -> Tensor:

@@ -76,3 +76,13 @@ class Runs:
 def test_a_place_that_cannot_be_written_is_named(tmp_path) -> None:
     with pytest.raises(DpauditError, match="cannot write the checkpoint"):
         save_state({"format": 2}, tmp_path / "absent" / "state.pt")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of files")
+def test_nobody_else_may_read_a_checkpoint(tmp_path) -> None:
+    path, part = tmp_path / "state.pt", tmp_path / ".state.pt.part"
+    for old in (path, part):
+        old.write_text("left by an earlier save")
+        old.chmod(0o644)
+    save_state({"format": 2}, path)
+    assert path.stat().st_mode & 0o777 == 0o600

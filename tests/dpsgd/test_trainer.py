@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import math
 
@@ -18,6 +19,7 @@ from dpaudit.dpsgd import (
     BatchSampler,
     NoiseSource,
     PrivateTrainer,
+    UnsupportedModelError,
     clipped_gradients,
     make_private,
     secret_generator,
@@ -436,7 +438,7 @@ def edge_loop(model, records=6, scheme=Poisson(0.9), inputs=None, optimizer=None
     x, y = data(records)
     inputs = x if inputs is None else inputs
     optimizer = optimizer or torch.optim.SGD(model.parameters(), lr=0.1)
-    update = private(model=model, optimizer=optimizer)
+    update = private(model=model, optimizer=optimizer, clipping=options.pop("clipping", "bk_mix_opt"))
     return PrivateTrainer(
         update, BatchSampler(scheme, records, seeded(4)), lambda n: (inputs[n], y[n]), **options
     )
@@ -578,3 +580,102 @@ def test_modes_train_alike_on_digits_and_learn():
         assert accuracy > 0.75
     for mode in MODES:
         assert torch.allclose(weights[mode], weights["per_sample"], rtol=1e-7), mode
+
+
+# what would make an epsilon wrong without a word
+
+
+class Remembers(nn.Module):
+    """Keeps something of the records in a buffer: written in place, or put there anew."""
+
+    def __init__(self, anew):
+        super().__init__()
+        self.linear, self.anew = nn.Linear(4, 3).double(), anew
+        self.register_buffer("seen", torch.zeros(4, dtype=torch.float64))
+
+    def forward(self, inputs):
+        outputs = self.linear(inputs)
+        if self.training and self.anew:
+            self.seen = self.seen + 1
+        elif self.training:
+            self.seen.add_(1)
+        return outputs
+
+
+@pytest.mark.parametrize("anew", [True, False])
+@pytest.mark.parametrize("mode", MODES)
+def test_buffers_that_the_forward_pass_changes_are_refused(mode, anew):
+    loop = edge_loop(Remembers(anew), clipping=mode)
+    with pytest.raises(UnsupportedModelError, match="'seen'"):
+        loop.step()
+    loop.private.engine.model.eval()
+    assert loop.step().step == 1
+
+
+def test_half_a_batch_never_enters_the_next_one():
+    inputs, targets = data()
+    asked = 0
+
+    def fetch(numbers):
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            raise OSError("the disk is away")
+        return inputs[numbers], targets[numbers]
+
+    update = private(model=nn.Linear(4, 3).double(), sigma=0.0)
+    loop = PrivateTrainer(update, BatchSampler(Poisson(0.5), 40, seeded(4)), fetch, physical_batch_size=5)
+    with pytest.raises(OSError, match="away"):
+        loop.step()
+    assert loop.steps == 0
+    assert update._sums is None
+    loop.state()
+
+
+def test_a_step_is_counted_before_it_is_taken(monkeypatch):
+    loop = edge_loop(nn.Linear(4, 3).double())
+    taken = loop.private.step
+
+    def interrupted():
+        taken()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.private, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        loop.step()
+    assert loop.steps == 1
+
+
+@pytest.mark.parametrize("times", [2, 0])
+def test_a_fetch_of_another_number_of_records_is_refused(times):
+    inputs, targets = data()
+    fetch = lambda n: (inputs[n].repeat(times, 1), targets[n].repeat(times))  # noqa: E731
+    loop = PrivateTrainer(private(), BatchSampler(Poisson(0.5), 40, seeded(4)), fetch)
+    with pytest.raises(ValueError, match=r"inputs for \d+ records"):
+        loop.step()
+
+
+def test_the_accountant_and_the_sampler_must_be_of_one_scheme():
+    poisson = lambda steps: dataclasses.replace(epsilon_of(steps), scheme=Poisson(0.2))  # noqa: E731
+    loop = trainer(BallsInBins(5), accountant=poisson, target_epsilon=9.0)
+    with pytest.raises(ValueError, match=r"accountant is of Poisson.*draws by BallsInBins"):
+        loop.step()
+    assert trainer(Poisson(0.2), accountant=poisson, target_epsilon=9.0).step().step == 1
+
+
+def test_noise_and_batches_from_one_seed_are_refused():
+    inputs, targets = data()
+    with pytest.raises(ValueError, match="seeded differently"):
+        PrivateTrainer(
+            private(noise=4), BatchSampler(Poisson(0.1), 40, seeded(4)), lambda n: (inputs[n], targets[n])
+        )
+
+
+def test_a_checkpoint_of_another_model_or_clip_function_is_refused():
+    state = private().state()
+    with pytest.raises(ValueError, match="another model"):
+        private(model=nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Dropout(), nn.Linear(6, 2))).set_state(
+            state
+        )
+    with pytest.raises(ValueError, match="clip_function 'abadi', not 'automatic'"):
+        private(clip_function="automatic").set_state(state)
