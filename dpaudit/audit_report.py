@@ -18,9 +18,14 @@ from dpaudit.findings import EpsilonSeries, ObservedScheme, TraceSummary
 from dpaudit.interval import EpsilonInterval, json_number
 from dpaudit.newer_schema import is_newer_minor, without_novelties
 from dpaudit.provenance import Provenance
+from dpaudit.typed_record import require_types
 from dpaudit.verdict import Verdict
 
 SCHEMA_VERSION = "1"
+_WAY_TO_A_REPORT = (
+    "Audits give one: `dpaudit sampler`, `canary-run` and `check`. To audit a training, run `dpaudit train` "
+    "with --record-trace and --claim-out, then `dpaudit sampler --claim` on that claim."
+)
 Kind = Literal["sampler", "canary", "epsilon", "mechanism", "gate"]
 
 
@@ -131,7 +136,9 @@ class AuditReport:
             )
         try:
             known = without_novelties(record) if is_newer_minor(version, SCHEMA_VERSION) else record
-            return _from_checked_json(known)
+            report = _from_checked_json(known)
+            require_types(report)
+            return report
         except DpauditError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -140,9 +147,12 @@ class AuditReport:
 
 def _from_checked_json(record: dict[str, Any]) -> AuditReport:
     if record["kind"] not in get_args(Kind):
-        raise ValueError(f"unknown kind {record['kind']!r}")
+        raise DpauditError(f"this is no audit report, but JSON of kind {record['kind']!r}", _WAY_TO_A_REPORT)
     intervals = [(row["role"], EpsilonInterval.from_json(row)) for row in record["epsilons"]]
     by_role = {role: interval for role, interval in intervals if role != "open"}
+    roles = [role for role, _ in intervals]
+    if not set(roles) <= {"claimed", "observed", "open"} or len(by_role) + roles.count("open") < len(roles):
+        raise ValueError(f"epsilons have the roles {roles}")
     sampling = record["sampling"]
     return AuditReport(
         kind=record["kind"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -162,7 +163,15 @@ class ObservedScheme:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> ObservedScheme:
-        """Rebuild an observation from `to_json`."""
+        """Rebuild an observation from `to_json`.
+
+        Raises:
+          ValueError: a number is out of its range.
+        """
+        if min(record["steps"], record["num_records"], record["draws"]) < 0:
+            raise ValueError("steps, records and draws cannot be below 0")
+        if not 0 <= record["rate"]["claimed"] <= 1:
+            raise ValueError(f"a sampling rate cannot be {record['rate']['claimed']!r}")
         values = {key: value for key, value in record.items() if key != "compatible_schemes"}
         return cls(
             **{
@@ -211,7 +220,14 @@ class TraceSummary:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> TraceSummary:
-        """Rebuild a summary from `to_json`; what is about returns may be missing."""
+        """Rebuild a summary from `to_json`; what is about returns may be missing.
+
+        Raises:
+          ValueError: a bin is empty.
+        """
+        widths = (record["batch_size_bin"], record["inclusion_bin"], record.get("overlap_bin", 1))
+        if min(widths) < 1:
+            raise ValueError(f"bins of width {min(widths)}")
         return cls(
             batch_sizes=tuple((int(value), int(count)) for value, count in record["batch_sizes"]),
             batch_size_bin=record["batch_size_bin"],
@@ -261,4 +277,6 @@ class EpsilonSeries:
             raise ValueError(f"unknown curve {record['role']!r} over {record['axis']!r}")
         if len({len(values) for values in numbers.values()}) != 1:
             raise ValueError("the values of a curve differ in number")
+        if not all(0 < value < math.inf for value in numbers["at"]):
+            raise ValueError(f"a curve over {record['axis']} cannot be at {numbers['at']!r}")
         return cls(role=record["role"], scheme=str(record["scheme"]), axis=record["axis"], **numbers)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from enum import Enum
 from typing import Any
 
 from dpaudit.scheme import ADJACENCIES, Adjacency, SamplingScheme, scheme_from_json, scheme_to_json
+
+_EVERY_DIGIT = Context(prec=320)
+"""The largest float has 309 digits before the point."""
 
 
 class Basis(Enum):
@@ -136,5 +139,5 @@ def _format(value: float, digits: int, rounding: str) -> str:
     if exact == 0:
         return "0"
     decimals = min(4, max(0, digits - 1 - exact.adjusted()))
-    rounded = exact.quantize(Decimal(1).scaleb(-decimals), rounding=rounding)
+    rounded = exact.quantize(Decimal(1).scaleb(-decimals), rounding, _EVERY_DIGIT)
     return f"{rounded:f}"
