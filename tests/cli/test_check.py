@@ -141,7 +141,7 @@ def test_waivers_let_pass_and_are_shown(workplace, quick, capsys) -> None:
     Path("dpaudit.toml").write_text(
         "".join(
             f'[[waiver]]\nrule = "{rule}"\nreason = "a known fault"\nuntil = 2099-01-01\napproved_by = "X"\n'
-            for rule in ("DPA201", "DPA301")
+            for rule in ("DPA201", "DPA301", "DPA300")
         )
     )
     assert check("--reports", "out") == 0
