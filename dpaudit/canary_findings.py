@@ -19,7 +19,8 @@ class CanaryBound:
     interval: EpsilonInterval
     """From the bound to infinity; its `method` names the estimator, its `confidence` the level."""
     validity: ValidityClass
-    """What the bound assumes of the canaries: the claim's own null, independence, or nothing."""
+    """What the bound assumes of how canaries depend on each other: the claim's own null, independence, or
+    nothing; the notes of the interval say what it assumes of the mechanism."""
     threat_model: ThreatModel
     attack: str
     """The score in words: "likelihood ratio of the released updates"."""

@@ -70,7 +70,7 @@ def decide(claim: PrivacyClaim, evidence: Evidence) -> Verdict:
     2. The observed scheme excludes the claimed one, and no upper bound that is valid for the
        observed scheme is within the claim; or canaries exclude the claimed mechanism: UNSUPPORTED.
     3. The observation was too small to show an alternative of interest: INCONCLUSIVE.
-    4. Otherwise CONSISTENT, with the strongest lower bound found.
+    4. Otherwise CONSISTENT, with the strongest lower bound that canaries found, or else the accountant's.
 
     All comparisons are on unrounded numbers. A bound at another delta, adjacency or unit than
     the claimed interval is refused (ValueError), never converted.
@@ -221,13 +221,17 @@ def _not_refuted(evidence: Evidence, limit: float | None) -> Reason:
     if canary is not None and canary.tests:
         agreeing.append(_mechanism_in_words(canary))
     if limit is not None:
-        strongest = max((bound.lower for bound in evidence.lower_bounds), default=0.0)
-        agreeing.append(
-            f"the strongest lower bound found, {format_lower(strongest)}, does not exceed the claimed "
-            f"epsilon {_claimed(limit)}"
-        )
+        agreeing.append(f"{_strongest(evidence)} does not exceed the claimed epsilon {_claimed(limit)}")
     sentence = ", and ".join(agreeing) + "."
     return Reason("DPA101", sentence[0].upper() + sentence[1:])
+
+
+def _strongest(evidence: Evidence) -> str:
+    """Word the strongest lower bound: of the canaries where they decided, else of the accountant."""
+    by_canaries = () if evidence.canary is None else evidence.canary.deciding
+    where = "that canaries found" if by_canaries else "found"
+    lower = max((bound.lower for bound in by_canaries or evidence.lower_bounds), default=0.0)
+    return f"the strongest lower bound {where}, {format_lower(lower)},"
 
 
 def _mechanism_in_words(canary: CanaryEvidence) -> str:

@@ -59,6 +59,11 @@ def _canary_evidence() -> CanaryEvidence:
             basis=Basis.AUDIT,
             confidence=0.95,
             reference="arXiv:2305.18447",
+            notes=(
+                "validity class: any dependence (canaries may influence each other's scores)",
+                "assumes that the mechanism is a Gaussian one (every record in every step), of any noise",
+                "asymptotic in the number of runs (Student's t)",
+            ),
         ),
         validity="any_dependence",
         threat_model="white_box",
@@ -68,7 +73,9 @@ def _canary_evidence() -> CanaryEvidence:
     )
     alone = replace(
         bound,
-        interval=replace(bound.interval, lower=1.2, method="clopper_pearson", reference="arXiv:2006.07709"),
+        interval=replace(
+            bound.interval, lower=1.2, method="clopper_pearson", reference="arXiv:2006.07709", notes=()
+        ),
         validity="iid",
         threat_model="black_box",
         attack="loss of the final model",

@@ -166,3 +166,14 @@ def test_what_is_missing_is_said() -> None:
 def test_more_noise_than_claimed_is_named_and_not_held_against_the_claim() -> None:
     verdict = decide(CLAIM, Evidence(claimed=CLAIMED, canary=canary(bound(1.5), tests=(BROKEN,))))
     assert "to the side of more privacy (noise scale)" in verdict.reasons[0].sentence
+
+
+def test_a_canary_audit_names_the_strongest_bound_that_canaries_found() -> None:
+    """The accountant's own lower end is close to the claim whatever the canaries see."""
+    seen = Evidence(claimed=CLAIMED, canary=canary(bound(1.5), bound(1.2), tests=(KEPT,)))
+    sentence = decide(CLAIM, seen).reasons[0].sentence
+    assert "the strongest lower bound that canaries found, 1.500, does not exceed" in sentence
+    alone = Evidence(observed=FITS, claimed=CLAIMED, observed_interval=CLAIMED)
+    assert (
+        "the strongest lower bound found, 1.899, does not exceed" in decide(CLAIM, alone).reasons[0].sentence
+    )

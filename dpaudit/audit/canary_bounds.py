@@ -140,9 +140,11 @@ def _least_protected(
     A record that lives in one tensor has only the noise of that tensor to hide it.
     """
     parts = _by_tensor(observations)
+    # All that were watched, not those alone that show something: which do is a matter of chance.
+    tensors = len(np.unique(np.asarray(observations.tensor)))
 
     def bound(confidence: float) -> EpsilonInterval:
-        share = 1 - (1 - confidence) / len(parts)
+        share = 1 - (1 - confidence) / tensors
         found = [_composed(part, subject, share, "estimated") for part in parts]
         best = max(found, key=lambda one: one.lower)
         return replace(best, confidence=confidence, method=_WEAKEST_TENSOR)

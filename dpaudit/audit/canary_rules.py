@@ -32,8 +32,8 @@ CANARY_RULES = (
         id="DPA303",
         title="noise shape",
         null_hypothesis="The noise is Gaussian with the claimed standard deviation",
-        method=_ALONE + "Kolmogorov-Smirnov test against the fully specified normal law, with Stephens' "
-        "correction",
+        method=_ALONE + "Kolmogorov-Smirnov test against the fully specified normal law, by Massart's "
+        "inequality",
         misses="Deviations in the far tails; holes of floating-point samplers",
         fix="Clip before adding noise, never after; add Gaussian noise where Gaussian accounting is used.",
         effect_unit="largest distance of distribution functions",

@@ -89,7 +89,8 @@ def costs_privacy(
       tests: decided ones.
       releases: what they are of.
       claim: likewise.
-      significance: family-wise, of the second look.
+      significance: family-wise, of the second look; half of it for noise that is too small somewhere,
+        half for the other tests.
     """
     rejected = {test.rule for test in tests if test.rejected}
     noise = claim.noise_multiplier
@@ -98,12 +99,12 @@ def costs_privacy(
     if _SCALE not in rejected or noise is None:
         return True
     observations = releases.observations
-    if too_quiet(observations, noise, significance=significance):
+    if too_quiet(observations, noise, significance=significance / 2):
         return True
     again = mechanism_tests(_noise_divided_out(releases, noise), claim)
     if rejected - {test.rule for test in again}:
         return True
-    decided = claim_gate(again, significance=significance)
+    decided = claim_gate(again, significance=significance / 2)
     return any(test.rejected and test.rule != _SCALE for test in decided.tests)
 
 

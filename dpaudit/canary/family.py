@@ -119,13 +119,13 @@ class SubsampledGaussianFamily:
 
 @dataclass(frozen=True, slots=True)
 class ApproximateDpFamily:
-    """All (epsilon, delta)-DP mechanisms at one delta, leakage log epsilon: no assumption at all."""
+    """All (epsilon, delta)-DP mechanisms at one delta, leakage log epsilon: assumes no kind."""
 
     delta: float
 
     @property
     def sentence(self) -> str:
-        """Say that nothing is assumed."""
+        """Say that no kind of mechanism is assumed."""
         return "nothing of the mechanism beyond (epsilon, delta)-differential privacy"
 
     @property
@@ -152,7 +152,7 @@ def family_of(claim: PrivacyClaim | None, *, delta: float) -> Family:
     """Choose the family that a claim names; without a known one, all (epsilon, delta)-DP mechanisms.
 
     A claim names a family with a noise multiplier, the steps, and Poisson sampling or full batches. At
-    delta = 0 no Gaussian mechanism has a finite epsilon, so that nothing is assumed there.
+    delta = 0 no Gaussian mechanism has a finite epsilon, so that no kind is assumed there.
     """
     if claim is None or delta == 0 or claim.noise_multiplier is None or claim.total_steps is None:
         return ApproximateDpFamily(delta)

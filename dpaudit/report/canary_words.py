@@ -22,7 +22,24 @@ _ASSUMES = {
         "Independent scores: holds only if canaries score independently, as single canaries of separate "
         "runs do; canaries that share a run may not.",
     ),
-    "any_dependence": ("nothing", "Nothing: holds however the scores of canaries depend on each other."),
+    "any_dependence": (
+        "fair coins alone",
+        "Fair coins alone: holds for every (epsilon, delta)-private mechanism, however the scores of "
+        "canaries depend on each other.",
+    ),
+}
+# What the notes of a bound say that it rests on besides, by how they begin.
+_BESIDES = {
+    "assumes that the mechanism": (
+        "the claimed curve",
+        "The claimed curve: holds if what runs leaves each canary no worse protected than some mechanism of "
+        "the claimed kind does, with noise of any size.",
+    ),
+    "asymptotic": (
+        "many runs",
+        "Many runs: Student's interval, whose error is nearly, not exactly, the stated one. It never "
+        "decides.",
+    ),
 }
 _DECIDES = (
     "Decides: may refute the claim; the errors of all that decides, together, are that of the audit.",
@@ -93,13 +110,22 @@ def _row(group: list[CanaryBound]) -> BoundRow:
         reported=_levels(reported),
         threat_model=_THREATS[bound.threat_model][0],
         canaries=f"{bound.canaries:,}{runs}",
-        assumes=_ASSUMES[bound.validity][0],
+        assumes=", ".join(short for short, _ in _assumptions(bound)),
         attack=bound.attack,
         reference=bound.interval.reference,
         remarks="; ".join(remarks),
         low=max(interval.lower for interval in deciding or reported),
         reported_low=max((interval.lower for interval in reported), default=None),
     )
+
+
+def _assumptions(bound: CanaryBound) -> list[tuple[str, str]]:
+    """List what a bound rests on, each in short and in full."""
+    notes = bound.interval.notes
+    besides = [words for begin, words in _BESIDES.items() if any(note.startswith(begin) for note in notes)]
+    if bound.validity == "any_dependence" and besides:
+        return besides
+    return [_ASSUMES[bound.validity], *besides]
 
 
 def _levels(intervals: list[EpsilonInterval]) -> str:
@@ -124,7 +150,7 @@ def _bounds_caption(canary: CanaryEvidence) -> str:
 def _legend(bounds: tuple[CanaryBound, ...]) -> tuple[str, ...]:
     """Explain the words that the table uses, each once."""
     words = [_THREATS[bound.threat_model][1] for bound in bounds]
-    words += [_ASSUMES[bound.validity][1] for bound in bounds]
+    words += [meaning for bound in bounds for _, meaning in _assumptions(bound)]
     return (*dict.fromkeys(words), *(_DECIDES if bounds else ()))
 
 

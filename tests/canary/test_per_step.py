@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from dpaudit.canary.claim_gate import claim_gate
 from dpaudit.canary.family import SubsampledGaussianFamily
 from dpaudit.canary.likelihood_ratio import likelihood_ratio_scores, log_likelihood_ratios
+from dpaudit.canary.noise_tests import noise_shape_test
 from dpaudit.canary.observations import StepObservations
 from dpaudit.canary.per_step import per_step_lower_bound, per_step_tests
 from dpaudit.claim import PrivacyClaim
@@ -379,3 +381,20 @@ def test_likelihood_ratio_beats_the_plain_sum():
     ]
     assert bounds[0] > 1.1 * bounds[1]
     assert 0.8 * EPSILON < bounds[0] < 1.05 * EPSILON
+
+
+@pytest.mark.parametrize("count", [8, 30, 1000])
+def test_the_shape_of_few_values_is_never_held_against_them_too_often(count: int) -> None:
+    """The p-value is nowhere below the exact one, and near it for many values."""
+    rng = np.random.default_rng(6)
+    for stretch in (1.0, 1.3, 2.0):
+        noise = rng.normal(0, stretch * NOISE, (count, 1))
+        seen = StepObservations(
+            value=np.column_stack((noise, noise)),
+            participated=np.column_stack((np.zeros((count, 1), bool), np.ones((count, 1), bool))),
+            included=np.array([False, True]),
+        )
+        exact = stats.kstest(noise.ravel(), stats.norm(scale=NOISE).cdf).pvalue
+        found = noise_shape_test(seen, NOISE).p_value
+        assert exact <= found
+        assert count < 1000 or found < 1.1 * exact + 1e-12 or exact > 0.1

@@ -173,7 +173,7 @@ def test_each_bound_says_what_it_assumes_and_whether_it_decides(report: AuditRep
     student, clopper = section.bounds
     assert (student.deciding, student.reported) == ("3.399 at 99.95\u00a0%", "3.399 at 95\u00a0%")
     assert (clopper.deciding, clopper.reported) == ("", "1.199 at 95\u00a0%")
-    assert (student.assumes, clopper.assumes) == ("nothing", "independent scores")
+    assert (student.assumes, clopper.assumes) == ("the claimed curve, many runs", "independent scores")
     assert (student.threat_model, clopper.threat_model) == ("white box", "black box")
     assert student.canaries == "1,000 x 10 runs"
     assert any("holds only if canaries score independently" in line for line in section.legend)
