@@ -1,4 +1,4 @@
-"""A private training from its file: put together, run, gone on with."""
+"""A private training from its file: put together, run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dpaudit.audit.training_checkpoint import save
 from dpaudit.audit.training_parts import (
     Records,
     build_model,
@@ -111,24 +112,6 @@ def _private_step(
     )
 
 
-def resume(training: Training) -> None:
-    """Go on from the checkpoint of a training.
-
-    Raises:
-      DpauditError: there is none, or it is of another training.
-    """
-    if training.checkpoint is None:
-        raise DpauditError(
-            "there is no checkpoint to resume from", "Name one: checkpoint = ... or --checkpoint."
-        )
-    try:
-        training.trainer.load(training.checkpoint)
-    except ValueError as error:
-        raise DpauditError(
-            str(error), "A training goes on with the records, the sampling and the noise it was begun with."
-        ) from error
-
-
 def train(
     training: Training,
     *,
@@ -149,19 +132,19 @@ def train(
       DpauditError: the parameters are not finite any more, or a record cannot be trained on.
     """
     trainer, settings = training.trainer, training.file.training
-    with _running(training):
+    with running(training):
         for report in trainer.run(training.plan.steps - trainer.steps):
             watch(report)
             saves = training.checkpoint is not None and report.step % settings.checkpoint_every == 0
             if saves or report.step % _LOOK_EVERY == 0:
                 require_finite(trainer)
             if interrupted():
-                _save(training)
+                save(training)
                 return False
             if saves:
-                _save(training)
+                save(training)
         require_finite(trainer)
-        _save(training)
+        save(training)
     return True
 
 
@@ -171,7 +154,7 @@ def require_finite(trainer: PrivateTrainer) -> None:
         if not bool(torch.isfinite(parameter).all()):
             raise DpauditError(
                 f"parameter {name!r} is not finite after step {trainer.steps}",
-                "Lower the learning rate. The epsilon of the steps so far is spent.",
+                "Begin again with a lower learning rate. The epsilon of the steps so far is spent.",
             )
 
 
@@ -180,8 +163,8 @@ def explain_clipping(training: Training) -> dict[str, LayerChoice]:
     plan, settings = training.plan, training.file.training
     wanted = settings.physical_batch_size or max(1, round(plan.expected_batch_size))
     numbers = torch.arange(min(wanted, plan.num_records))
-    with _running(training):
-        training.trainer.private.accumulate(*training.trainer.fetch(numbers))
+    with running(training):
+        training.trainer.private.clip(*training.trainer.fetch(numbers))
     return training.trainer.private.engine.choices
 
 
@@ -193,11 +176,6 @@ def trace_of(training: Training) -> SamplingTrace:
     return SamplingTrace.from_batches(
         [batch.numpy() for batch in batches], num_records=training.plan.num_records
     )
-
-
-def _save(training: Training) -> None:
-    if training.checkpoint is not None:
-        training.trainer.save(training.checkpoint)
 
 
 def _generator(settings: TrainingSettings, purpose: str, device: Any = "cpu") -> torch.Generator:
@@ -212,7 +190,7 @@ def _derived(seed: int, purpose: str) -> int:
 
 
 @contextmanager
-def _running(training: Training) -> Iterator[None]:
+def running(training: Training) -> Iterator[None]:
     """Show what a user's own model, loss or data raise with its traceback."""
     file = training.file
     sources = [spec for spec in (file.model.file, file.model.loss, file.data.file) if spec and ".py" in spec]

@@ -73,9 +73,10 @@ def load_records(file: TrainingFile, device: torch.device, dtype: torch.dtype) -
             "It must be a map-style Dataset of (inputs, targets), or the tensors (inputs, targets) or "
             "(inputs, targets, test inputs, test targets), or a function that gives one of these.",
         )
-    tensors = [one if isinstance(one, Tensor) else torch.as_tensor(np.asarray(one)) for one in found]
-    if len(tensors[0]) != len(tensors[1]):
-        raise DpauditError(f"{spec} has {len(tensors[0])} inputs and {len(tensors[1])} targets")
+    tensors = [_as_rows(one, spec) for one in found]
+    for inputs, targets, of in zip(tensors[::2], tensors[1::2], ("", "test "), strict=False):
+        if len(inputs) != len(targets):
+            raise DpauditError(f"{spec} has {len(inputs)} {of}inputs and {len(targets)} {of}targets")
     held_out = tuple(_moved(tensor, device, dtype) for tensor in tensors[2:])
     test = (held_out[0], held_out[1]) if held_out else None
     return _of_tensors(tensors[0], tensors[1], device, dtype, file.model.classes, test)
@@ -168,6 +169,16 @@ def _of_data_set(found: Dataset[Any], spec: str, device: torch.device, dtype: to
         raise DpauditError(f"{spec} is a data set without a length", "Give a map-style data set.")
     fetch = fetch_from(found)
     return Records(len(found), lambda numbers: _to_device(fetch(numbers), device, dtype), None, None, None)
+
+
+def _as_rows(found: Any, spec: str) -> Tensor:
+    try:
+        tensor = found if isinstance(found, Tensor) else torch.as_tensor(np.asarray(found))
+    except (TypeError, ValueError) as error:
+        raise DpauditError(f"{spec} has values that make no tensor: {error}") from error
+    if not tensor.dim():
+        raise DpauditError(f"{spec} has a single number in the place of one row for each record")
+    return tensor
 
 
 def _moved(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:

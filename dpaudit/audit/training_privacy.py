@@ -14,7 +14,7 @@ from dpaudit.audit.sampling import sampling_rate
 from dpaudit.claim import PrivacyClaim
 from dpaudit.dpsgd.samplers import AUDIT_ONLY
 from dpaudit.errors import DpauditError
-from dpaudit.interval import EpsilonInterval
+from dpaudit.interval import EpsilonInterval, format_upper
 from dpaudit.scheme import Adjacency, SamplingScheme
 from dpaudit.training_file import TrainingSettings
 
@@ -49,7 +49,8 @@ def plan_privacy(settings: TrainingSettings, num_records: int) -> PrivacyPlan:
 
     Raises:
       DpauditError: the scheme is wrong, or for audits only and the file does not say so; what must not
-        depend on N would; no theorem covers the scheme under the adjacency; no noise reaches the target.
+        depend on N would; no theorem covers the scheme under the adjacency; no noise reaches the target, or
+        one step exceeds it.
     """
     scheme = _scheme(settings.scheme, num_records)
     notes = []
@@ -78,7 +79,7 @@ def plan_privacy(settings: TrainingSettings, num_records: int) -> PrivacyPlan:
     if sigma is None:
         sigma = _calibrate(scheme, settings, num_records)
         notes.append(f"Noise multiplier {sigma:.6g} calibrated for {settings.steps} steps.")
-    return PrivacyPlan(
+    plan = PrivacyPlan(
         scheme=scheme,
         num_records=num_records,
         steps=settings.steps,
@@ -89,12 +90,22 @@ def plan_privacy(settings: TrainingSettings, num_records: int) -> PrivacyPlan:
         expected_batch_size=float(expected),
         notes=tuple(notes),
     )
+    target = settings.target_epsilon
+    if target is not None and plan.epsilon_after(1).upper > target:
+        raise DpauditError(
+            f"one step spends epsilon {format_upper(plan.epsilon_after(1).upper)}, above target_epsilon "
+            f"{target:g}",
+            "Give more noise, or none: then it is calibrated for the target.",
+        )
+    return plan
 
 
 def state_claim(
     plan: PrivacyPlan, settings: TrainingSettings, steps: int, sensitivity: float
 ) -> PrivacyClaim:
     """State what `steps` steps of a plan guarantee, in the fields of a claim.
+
+    Under add_or_remove_one the number of records is left out: it is what that adjacency keeps secret.
 
     Args:
       plan: of the training.
@@ -116,7 +127,7 @@ def state_claim(
         noise_multiplier=plan.noise_multiplier or None,
         clip_norm=sensitivity,
         steps=steps,
-        num_records=plan.num_records,
+        num_records=None if plan.adjacency == "add_or_remove_one" else plan.num_records,
         accountant=f"dpaudit {__version__}, {spent.method}",
         clipping=settings.groups if isinstance(settings.groups, str) else "by group",
         released="all_iterates",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpaudit.audit.training import Training
+from dpaudit.audit.training import Training, running
 from dpaudit.audit.training_privacy import state_claim
 from dpaudit.claim import PrivacyClaim
 from dpaudit.dpsgd.clipping.batches import call_model
@@ -85,9 +85,15 @@ def _test(training: Training) -> tuple[float | None, int]:
     inputs, targets = training.records.test
     model = training.trainer.private.engine.model
     was_training = model.training
-    outputs = call_model(model.eval(), inputs)
+    with running(training):
+        outputs = call_model(model.eval(), inputs)
     model.train(was_training)
-    scores = isinstance(outputs, Tensor) and outputs.dim() == 2 and not targets.is_floating_point()
+    scores = (
+        isinstance(outputs, Tensor)
+        and outputs.dim() == 2
+        and targets.dim() == 1
+        and not targets.is_floating_point()
+    )
     if not scores:
         return None, len(targets)
     return float((outputs.argmax(1) == targets).double().mean()), len(targets)

@@ -82,11 +82,15 @@ def command(
         emit(choices_to_text(trainings.explain_clipping(training)), output)
         return 0
     if resume:
-        trainings.resume(training)
+        from dpaudit.audit import training_checkpoint
+
+        training_checkpoint.resume(training)
     finished = _run(training, quiet=quiet)
     if record_trace is not None:
         trainings.trace_of(training).save(record_trace)
     if not finished:
+        kept = "Nothing is kept." if checkpoint is None else f"Go on from {checkpoint} with --resume."
+        click.echo(f"Stopped after step {training.trainer.steps}. {kept}", err=True)
         raise KeyboardInterrupt
     _conclude(training, model_out, claim_out, record_trace, form=form, output=output)
     _tell_refused(training, quiet)

@@ -57,8 +57,9 @@ def _facts(console: Console, result: TrainingResult) -> None:
     claim = result.claim
     if claim is None or claim.scheme is None:
         return
+    of = "" if claim.num_records is None else f" of {claim.num_records:,} records"
     rows = [
-        ("sampling", f"{label(claim.scheme)} of {claim.num_records:,} records"),
+        ("sampling", f"{label(claim.scheme)}{of}"),
         ("noise", f"multiplier {claim.noise_multiplier or 0:.6g}, clip norm {claim.clip_norm:.6g}"),
         ("steps", f"{result.steps:,} of {result.planned_steps:,}: {result.stopped_by}"),
     ]

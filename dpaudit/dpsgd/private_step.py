@@ -162,15 +162,20 @@ class PrivateStep:
           ValueError: the state was made under another mechanism, or for another model or optimizer.
         """
         for name, value in self.settings().items():
-            if state["settings"].get(name) != value:
-                raise ValueError(f"the checkpoint has {name} {state['settings'].get(name)!r}, not {value!r}")
+            if state["settings"].get(name) == value:
+                continue
+            if name == "groups":  # too long to be shown
+                raise ValueError(
+                    "the checkpoint is of other trainable parameters, or clips them in other groups"
+                )
+            raise ValueError(f"the checkpoint has {name} {state['settings'].get(name)!r}, not {value!r}")
         try:
             self.engine.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.noise.set_state(state["noise"])
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
-            raise ValueError(f"the checkpoint is of another model: {reason}") from error
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.noise.set_state(state["noise"])
+            raise ValueError(f"the checkpoint is of another model or device: {reason}") from error
         self.engine.chooser.choices.update({key: LayerChoice(*choice) for key, choice in state["routes"]})
         self._refused, self._sums = torch.tensor(state["refused"]), None
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dpaudit import accounting
-from dpaudit.audit.training import prepare, train
+from dpaudit.audit.training import explain_clipping, prepare, train
 from dpaudit.audit.training_privacy import plan_privacy
 from dpaudit.audit.training_result import conclude
 from dpaudit.dpsgd.clipping.choice import CLIPPING_MODES
@@ -78,6 +78,22 @@ def test_no_noise_is_no_privacy() -> None:
         settings({"name": "poisson", "rate": 0.05}, noise_multiplier=0.0, for_audit=True), 1000
     )
     assert plan.epsilon_after(3).lower == math.inf
+
+
+def test_explaining_leaves_nothing_for_the_first_step() -> None:
+    content = {"model": {"name": "mlp", "width": 8}, "data": {"name": "doctor_visits"}}
+    content["training"] = {
+        "scheme": {"name": "poisson", "batch_size": 64}, "steps": 2, "delta": 1e-5, "seed": 3,
+        "noise_multiplier": 1.0, "learning_rate": 0.5,
+    }  # fmt: skip
+    weights = []
+    for explains in (False, True):
+        ready = prepare(interpret(content, None))
+        if explains:
+            explain_clipping(ready)
+        train(ready)
+        weights.append([weight.detach() for weight in ready.trainer.private.engine.model.parameters()])
+    assert all(torch.allclose(one, other, rtol=1e-5) for one, other in zip(*weights, strict=True))
 
 
 def trained(name, model, **given):

@@ -30,6 +30,18 @@ targets = (inputs.sum(1) > 0).long()
 def tensors():
     return inputs, targets, inputs[:50], targets[:50]
 
+def scalar():
+    return torch.tensor(3.0), torch.tensor(1)
+
+def words():
+    return ["a", "b"], [0, 1]
+
+def lopsided():
+    return inputs, targets, inputs[:50], targets[:30]
+
+def narrow():
+    return inputs, targets, inputs[:50, :2], targets[:50]
+
 class Signals(Dataset):
     "Sends a signal to its own process when it is asked for the n-th time."
     def __init__(self):
@@ -115,6 +127,7 @@ def test_json_has_the_claim_and_nothing_that_is_not_private(workplace, capsys) -
     assert record["claim"]["steps"] == record["steps"] == 20
     assert record["test_records"] == 50
     assert "loss" not in record
+    assert os.name != "posix" or Path("train.checkpoint.pt").stat().st_mode & 0o077 == 0
     assert "refused" not in record
     assert record["provenance"]["seed"] == 0
     assert load_state("train.checkpoint.pt")["epsilon"][1] == record["epsilon"]["upper"]
@@ -266,6 +279,7 @@ def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(workplace, capsys, monkeypatch
     assert run([*arguments, "--model-out", "half.pt"]) == 130
     assert signal.getsignal(signal.SIGINT) is before
     assert not Path("half.pt").exists()
+    assert "--resume" in capsys.readouterr().err
     assert 0 < load_state("train.checkpoint.pt")["steps"] < 150
     monkeypatch.delenv("SIGNAL_AT")
     assert run(arguments) == 2
@@ -304,6 +318,51 @@ def test_a_checkpoint_of_another_mechanism_is_refused(workplace, capsys) -> None
     assert "no checkpoint to resume" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("learning_rate = 0.5", "learning_rate = 0.1", "[training] learning_rate = 0.5, not 0.1"),
+        ("seed = 0", "", "[training] seed = 0, not None"),
+        ("width=5", "width=6", "[model] file = 'model.py:build(width=5)'"),
+        ("data.py:tensors", "data.py:Signals()", "[data] file"),
+        ("steps = 150", 'steps = 150\noptimizer = "adam"', "[training] optimizer = 'sgd'"),
+        ("steps = 150", 'steps = 150\nclip_function = "automatic"', "[training] clip_function"),
+        ("steps = 150", "steps = 150\nsecure_noise = true", "[training] secure_noise"),
+    ],
+)
+def test_noise_that_was_drawn_once_never_meets_another_training(workplace, capsys, old, new, words) -> None:
+    assert run(["train", workplace(), "--steps", "3"]) == 0
+    kept = Path("train.checkpoint.pt").read_bytes()
+    assert run(["train", workplace(old=old, new=new), "--resume"]) == 2
+    shown = capsys.readouterr().err
+    assert words in shown
+    assert "another --checkpoint" in shown
+    assert Path("train.checkpoint.pt").read_bytes() == kept
+
+
+def test_a_training_may_go_on_longer_and_in_smaller_pieces(workplace) -> None:
+    assert run(["train", workplace(), "--checkpoint", "whole.ckpt", "--model-out", "whole.pt"]) == 0
+    assert run(["train", workplace(), "--steps", "100"]) == 0
+    name = workplace(more="checkpoint_every = 5")
+    assert run(["train", name, "--resume", "--model-out", "longer.pt"]) == 0
+    assert torch.equal(weights("longer.pt"), weights("whole.pt"))
+    name = workplace(more="physical_batch_size = 9")
+    assert run(["train", name, "--resume", "--steps", "160"]) == 0
+    assert load_state("train.checkpoint.pt")["steps"] == 160
+
+
+def test_another_model_from_the_same_file_is_named(workplace, capsys) -> None:
+    assert run(["train", workplace(), "--steps", "3"]) == 0
+    Path("model.py").write_text(MODEL.replace("nn.Linear(3, width)", "nn.Linear(3, width, bias=False)"))
+    assert run(["train", workplace(), "--resume"]) == 2
+    assert "is of other trainable parameters" in capsys.readouterr().err
+    Path("model.py").write_text(
+        MODEL.replace("nn.Linear(3, width)", "nn.Linear(3, width + 1)").replace("width, 2", "width + 1, 2")
+    )
+    assert run(["train", workplace(), "--resume"]) == 2
+    assert "another model" in capsys.readouterr().err
+
+
 # what a user can get wrong
 
 WRONG = {
@@ -323,6 +382,11 @@ WRONG = {
     "unknown device": ({"more": 'device = "tpu9"'}, [], "tpu9"),
     "parameters that explode": ({"more": "weight_decay = 1e30"}, [], "not finite"),
     "target": ({}, ["--target-epsilon", "-1"], "above 0"),
+    "data of nothing": ({"data": "scalar"}, [], "single number"),
+    "data of words": ({"data": "words"}, [], "make no tensor"),
+    "fewer test targets": ({"data": "lopsided"}, [], "50 test inputs and 30 test targets"),
+    "test that does not fit": ({"data": "narrow"}, ["--steps", "2"], "mat1 and mat2"),
+    "target below one step": ({"more": "target_epsilon = 0.01"}, [], "one step spends epsilon"),
     "nowhere to write": ({}, ["--model-out", "absent/m.pt"], "absent"),
 }  # fmt: skip
 
@@ -339,10 +403,26 @@ def test_mistakes_are_named(workplace, capsys, name) -> None:
 def test_add_or_remove_one_with_public_numbers(workplace, capsys) -> None:
     name = workplace(more='adjacency = "add_or_remove_one"\nexpected_batch_size = 20')
     assert run(["train", name, "--steps", "3", "--format", "json"]) == 0
-    assert json.loads(capsys.readouterr().out)["epsilon"]["adjacency"] == "add_or_remove_one"
+    text = capsys.readouterr().out
+    assert json.loads(text)["epsilon"]["adjacency"] == "add_or_remove_one"
+    assert "num_records" not in text, "it is what this adjacency keeps secret"
+    Path("train.checkpoint.pt").unlink()
+    assert run(["train", name, "--record-trace", "t.npz", "--claim-out", "claim.toml"]) == 0
+    shown = capsys.readouterr().out
+    assert "400" not in shown + Path("claim.toml").read_text()
+    assert run(["sampler", "--claim", "claim.toml"]) == 0
 
 
 def test_a_packaged_model_on_data_from_a_file(workplace) -> None:
     model = 'file = "model.py:build(width=5)"'
     name = workplace(old=model, new='name = "transformer"\nclasses = 2\nwidth = 4')
     assert run(["train", name, "--steps", "3"]) == 0
+
+
+def test_what_a_training_gives_is_no_audit_report(workplace, capsys) -> None:
+    assert run(["train", workplace(), "--steps", "3", "--format", "json", "-o", "result.json"]) == 0
+    for command in ("gate", "report"):
+        assert run([command, "result.json"]) == 2
+        shown = capsys.readouterr().err
+        assert "result.json: this is no audit report, but JSON of kind 'training'" in shown
+        assert "dpaudit sampler --claim" in shown
