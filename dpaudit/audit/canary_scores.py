@@ -17,6 +17,7 @@ from dpaudit.audit_report import AuditReport
 from dpaudit.canary import ESTIMATORS, AuditPlan, PlannedBound, claim_gate, deciding_confidences, score_test
 from dpaudit.canary.estimator import require_fair_coins
 from dpaudit.canary.family import Family, family_of
+from dpaudit.canary.loss_pair import LossPair
 from dpaudit.canary_findings import CanaryEvidence, ThreatModel
 from dpaudit.claim import PrivacyClaim
 from dpaudit.errors import ClaimError
@@ -161,11 +162,25 @@ def _remarks(scores: CanaryScores, alone: bool) -> tuple[str, ...]:
 
 
 def _alternatives(attack: Attack, subject: Subject, limit: float) -> tuple[Alternative, ...]:
-    """Say whether even the best attack on so many canaries would have shown twice the claimed epsilon."""
+    """Say whether even the best attack on so many canaries would have shown twice the claimed epsilon.
+
+    Where no mechanism of the family is that weak, nothing would have shown it.
+    """
     family = family_of(subject.claim, delta=subject.delta)
     leakage = _leakage_at(family, 2 * limit, subject.delta)
-    if leakage is None:
-        return ()
+    power = 0.0 if leakage is None else _power(attack, subject, family.pair(leakage), limit)
+    return (
+        Alternative(
+            name="twice the claimed epsilon, even to the best attack,",
+            power=power,
+            steps_needed=None,
+            of_interest=True,
+        ),
+    )
+
+
+def _power(attack: Attack, subject: Subject, pair: LossPair, limit: float) -> float:
+    """Simulate how often a deciding bound exceeds the limit under the best attack on a mechanism."""
     planned = [
         PlannedBound(estimator=name, independent_canaries=attack.independent) for name in attack.estimators
     ]
@@ -173,18 +188,11 @@ def _alternatives(attack: Attack, subject: Subject, limit: float) -> tuple[Alter
     deciding = [
         (name, level) for name, level in zip(attack.estimators, levels, strict=True) if level is not None
     ]
-    pair, rng = family.pair(leakage), np.random.default_rng(_SEED)
-    scores = attack.scores
+    scores, rng = attack.scores, np.random.default_rng(_SEED)
     rounds = _SIMULATIONS if scores.canaries <= _MOST_SIMULATED else 3
     shown = 0
     for _ in range(rounds):
-        included = rng.random(scores.canaries) < 0.5
-        outcome = np.empty(scores.canaries)
-        for group, mass in ((included, pair.included), (~included, pair.excluded)):
-            cumulative = np.cumsum(mass)
-            draws = rng.random(int(group.sum())) * cumulative[-1]
-            outcome[group] = -np.searchsorted(cumulative, draws)
-        drawn = CanaryScores(included=included, score=outcome, run=scores.run)
+        drawn = _drawn(pair, scores, rng)
         shown += any(
             ESTIMATORS[name](
                 drawn, delta=subject.delta, confidence=level, claim=subject.claim, plan=AuditPlan()
@@ -192,14 +200,18 @@ def _alternatives(attack: Attack, subject: Subject, limit: float) -> tuple[Alter
             > limit
             for name, level in deciding
         )
-    return (
-        Alternative(
-            name="twice the claimed epsilon, even to the best attack,",
-            power=shown / rounds,
-            steps_needed=None,
-            of_interest=True,
-        ),
-    )
+    return shown / rounds
+
+
+def _drawn(pair: LossPair, scores: CanaryScores, rng: np.random.Generator) -> CanaryScores:
+    """Draw coins and scores of the best attack on a mechanism, as many as there are."""
+    included = rng.random(scores.canaries) < 0.5
+    outcome = np.empty(scores.canaries)
+    for group, mass in ((included, pair.included), (~included, pair.excluded)):
+        cumulative = np.cumsum(mass)
+        draws = rng.random(int(group.sum())) * cumulative[-1]
+        outcome[group] = -np.searchsorted(cumulative, draws)
+    return CanaryScores(included=included, score=outcome, run=scores.run)
 
 
 def _leakage_at(family: Family, epsilon: float, delta: float) -> float | None:

@@ -529,6 +529,15 @@ def test_few_scores_are_inconclusive() -> None:
         audit_scores(scores_of(0.5), PrivacyClaim(delta=1e-5), source=SOURCE)
 
 
+@pytest.mark.parametrize("epsilon", [40.0, math.inf])
+def test_a_claim_that_no_mechanism_could_break_is_not_called_consistent(epsilon: float) -> None:
+    """Twice the claim is more than any mechanism that is searched over leaks, so nothing would show it."""
+    report = audit_scores(scores_of(0.0), PrivacyClaim(epsilon=epsilon, delta=1e-5), source=SOURCE)
+    assert report.verdict.outcome is Outcome.INCONCLUSIVE
+    assert report.evidence.canary is not None
+    assert [one.power for one in report.evidence.canary.alternatives] == [0.0]
+
+
 # Calibration.
 
 
