@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 from dpaudit.findings import Alternative, HypothesisTest
@@ -69,11 +71,20 @@ class ScoreSummary:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> ScoreSummary:
-        """Rebuild a summary from `to_json`."""
+        """Rebuild a summary from `to_json`.
+
+        Raises:
+          ValueError: the edges do not rise, or there is not one count for each bin.
+        """
+        edges = tuple(float(edge) for edge in record["bin_edges"])
+        if not all(-math.inf < low < high < math.inf for low, high in pairwise(edges)):
+            raise ValueError(f"the edges of bins must rise, not be {edges!r}"[:200])
+        if {len(record["included"]), len(record["excluded"])} != {max(0, len(edges) - 1)}:
+            raise ValueError("a histogram of scores needs one count for each bin")
         return cls(
             attack=record["attack"],
             threat_model=record["threat_model"],
-            bin_edges=tuple(float(edge) for edge in record["bin_edges"]),
+            bin_edges=edges,
             included=tuple(record["included"]),
             excluded=tuple(record["excluded"]),
             roc=_points(record["roc"]),

@@ -47,16 +47,22 @@ def read_config(directory: Path, explicit: Path | None = None) -> Config:
     for path in candidates:
         if not path.is_file():
             continue
-        table = read_toml(path)
-        if path.name == "pyproject.toml":
-            table = table.get("tool", {}).get("dpaudit", {})
+        table: Mapping[str, Any] = read_toml(path)
         try:
+            if path.name == "pyproject.toml":
+                table = _inside(_inside(table, "tool"), "dpaudit")
             return _config(table, path)
         except DpauditError as error:
             raise DpauditError(f"{path}: {error.message}", error.hint) from error
     if explicit:
         raise DpauditError(f"no such file: {explicit}")
     return Config()
+
+
+def _inside(table: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    inner: Mapping[str, Any] = table.get(name, {})
+    _require_table(inner, name)
+    return inner
 
 
 def _config(table: Mapping[str, Any], path: Path) -> Config:

@@ -314,3 +314,10 @@ def test_wrong_configuration_is_refused_by_name(tmp_path, old, new, message) -> 
 def test_a_named_configuration_must_exist(tmp_path) -> None:
     with pytest.raises(DpauditError, match=r"absent\.toml"):
         read_config(tmp_path, tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize("text", ["tool = 5", "[tool]\ndpaudit = 5"])
+def test_a_pyproject_of_another_form_is_refused_by_name(tmp_path, text) -> None:
+    (tmp_path / "pyproject.toml").write_text(text)
+    with pytest.raises(DpauditError, match="= 5 must be a table"):
+        read_config(tmp_path)

@@ -30,6 +30,23 @@ class AuditCache:
     environment: str
     """From `environment()`."""
 
+    def prepare(self) -> None:
+        """Make the directory; better before the audits than after.
+
+        Raises:
+          DpauditError: it cannot be made, or not be written.
+        """
+        hint = "--no-cache does without it."
+        try:
+            self.directory.mkdir(exist_ok=True)
+        except OSError as error:
+            raise DpauditError(f"cannot make {self.directory}: {error.strerror}", hint) from error
+        if not os.access(self.directory, os.W_OK):
+            raise DpauditError(f"cannot write to {self.directory}: permission denied", hint)
+        ignore = self.directory / ".gitignore"
+        if not ignore.exists():
+            write_whole(ignore, "*\n")
+
     def find(self, claim: Path) -> AuditReport | None:
         """Give the kept report of a claim file; None where there is none that still holds."""
         try:
@@ -46,23 +63,13 @@ class AuditCache:
         Raises:
           DpauditError: the directory cannot be written.
         """
-        self._make_directory()
+        self.prepare()
         entry = {"environment": self.environment, "inputs": dict(inputs), "report": report.to_json()}
         write_whole(self._file(claim), dump_json(entry))
 
     def _file(self, claim: Path) -> Path:
         return self.directory / f"{claim.stem}-{hashlib.sha256(str(claim).encode()).hexdigest()[:12]}.json"
 
-    def _make_directory(self) -> None:
-        try:
-            self.directory.mkdir(exist_ok=True)
-        except OSError as error:
-            raise DpauditError(
-                f"cannot make {self.directory}: {error.strerror}", "--no-cache does without it."
-            ) from error
-        ignore = self.directory / ".gitignore"
-        if not ignore.exists():
-            write_whole(ignore, "*\n")
 
 
 def environment() -> str:

@@ -82,6 +82,8 @@ def command(
     planned = {path: plan_audit(path) for path in _claim_files(paths or (Path("audits"),))}
     _make_directory(reports)
     cache = None if no_cache else AuditCache(CACHE_DIRECTORY, environment())
+    if cache is not None:
+        cache.prepare()
     with AuditBars({path: plan.title for path, plan in planned.items()}, quiet) as bars:
         work = _Work(planned, settings, cache, reports, pdf, bars)
         work.run(jobs)

@@ -16,11 +16,18 @@ _COMMANDS = {"error": "error", "inconclusive": "warning", "warn": "warning", "wa
 
 
 def append_step_summary(text: str) -> None:
-    """Append Markdown to the page of the step; nothing outside a workflow."""
+    """Append Markdown to the page of the step; nothing outside a workflow.
+
+    A page that cannot be written is told on standard error: what was found stands without it.
+    """
     page = os.environ.get("GITHUB_STEP_SUMMARY")
-    if page:
+    if not page:
+        return
+    try:
         with Path(page).open("a", encoding="utf-8") as file:
             file.write(text)
+    except OSError as error:
+        click.echo(f"The step's summary page cannot be written: {page}: {error.strerror}", err=True)
 
 
 def annotate(findings: Sequence[GateFinding], reports: Mapping[str, AuditReport]) -> None:

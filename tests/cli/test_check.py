@@ -309,6 +309,22 @@ def test_an_audit_is_kept_until_something_it_read_changes(workplace, quick, same
     assert (Path(".dpaudit_cache") / ".gitignore").read_text() == "*\n"
 
 
+def test_a_cache_that_cannot_be_written_is_told_before_the_audits(workplace, quick, capsys) -> None:
+    write(workplace, "a", "refuted")
+    Path(".dpaudit_cache").write_text("")
+    assert check("--reports", "out") == 2
+    assert "--no-cache" in capsys.readouterr().err
+    assert not list(Path("out").iterdir())
+    assert check("--no-cache") == 0
+
+
+def test_a_summary_page_that_cannot_be_written_changes_nothing(workplace, quick, monkeypatch, capsys) -> None:
+    write(workplace, "a", "refuted")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "absent/page.md")
+    assert check() == 0
+    assert "absent/page.md" in capsys.readouterr().err
+
+
 def test_what_was_not_there_and_environment_variables_count_as_read(
     workplace, quick, same_environment, monkeypatch, capsys
 ) -> None:

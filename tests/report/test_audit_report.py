@@ -57,6 +57,8 @@ def test_keys_that_tools_rely_on(report: AuditReport) -> None:
         (lambda record: record["curves"][0]["upper"].pop(), "differ in number"),
         (lambda record: record["canary"]["bounds"][0].pop("decides"), "decides"),
         (lambda record: record["summary"]["overlaps"].append([1]), "malformed"),
+        (lambda record: record["canary"]["scores"][0].update(bin_edges=[1, 0]), "must rise"),
+        (lambda record: record["canary"]["scores"][0].update(included=[]), "one count for each bin"),
         (lambda record: record["summary"].update(batch_size_bin=0), "bins of width 0"),
         (lambda record: record["curves"][0]["at"].__setitem__(0, -1), "cannot be at"),
         (lambda record: record["sampling"].update(steps=-1), "below 0"),
