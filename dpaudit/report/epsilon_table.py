@@ -170,13 +170,17 @@ def _ways_out(survey: EpsilonSurvey) -> tuple[str, ...]:
     if not survey.noise_needed:
         return ()
     claimed = survey.noise_needed[0]
-    by_noise: dict[str, list[SamplingScheme]] = {}
+    by_noise: dict[str, list[tuple[float, SamplingScheme]]] = {}
     for row, noise in zip(survey.rows, survey.noise_needed, strict=True):
         if noise is not None and claimed is not None and noise > claimed:
-            by_noise.setdefault(format_upper(noise), []).append(row.scheme)
+            by_noise.setdefault(format_upper(noise), []).append((noise, row.scheme))
     return tuple(
-        keep_sampling(*schemes, noise_needed=float(noise), epsilon=survey.claim["target_epsilon"])
-        for noise, schemes in by_noise.items()
+        keep_sampling(
+            *(scheme for _, scheme in group),
+            noise_needed=max(noise for noise, _ in group),  # printed as rounded: rounding twice adds a digit
+            epsilon=survey.claim["target_epsilon"],
+        )
+        for group in by_noise.values()
     )
 
 

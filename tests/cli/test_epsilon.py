@@ -10,6 +10,7 @@ from dpaudit.cli import main as program
 from dpaudit.cli.epsilon import command
 from dpaudit.cli.scheme_argument import parse_scheme
 from dpaudit.errors import DpauditError
+from dpaudit.interval import format_upper
 from dpaudit.scheme import FixedSize, Shuffle, WeightedPoisson
 
 RUN = ["--batch-size", "10", "--num-records", "100", "--epochs", "2", "--delta", "1e-5"]
@@ -74,6 +75,9 @@ def test_target_alone_finds_the_noise() -> None:
     shuffled = next(entry for entry in record["epsilons"] if entry["scheme"] == "shuffle")
     assert shuffled["noise_multiplier_for_target"] > claimed["noise_multiplier_for_target"]
     assert any(sentence.startswith("If you keep shuffling, ") for sentence in record["advice"])
+    noises = {format_upper(row["noise_multiplier_for_target"]) for row in record["epsilons"]}
+    told = {sentence.split("noise multiplier ")[1].split(":")[0] for sentence in record["advice"]}
+    assert told <= noises  # the table's own numbers: nothing is rounded twice
 
 
 def test_a_rate_alone_leaves_out_what_needs_the_size() -> None:
