@@ -102,6 +102,19 @@ def test_the_policy_of_the_project_applies(project) -> None:
     assert "DPA402" not in result.stdout.str()
 
 
+@pytest.mark.slow
+def test_waivers_of_other_audits_are_not_the_business_of_one(project) -> None:
+    (project.path / "good.toml").write_text(claim("poisson"))
+    waiver = '[[waiver]]\nrule = "DPA202"\nreason = "x"\nuntil = {}\napproved_by = "X"\n'
+    other = waiver.format("2001-01-01") + 'audit = "other"\n'
+    strict = '[gate]\nrules = { DPA406 = "error" }\n'
+    (project.path / "dpaudit.toml").write_text(strict + other + waiver.format("2999-01-01"))
+    project.makepyfile('def test_claim(dpaudit):\n    dpaudit.check("good.toml")\n')
+    run(project).assert_outcomes(passed=1)
+    (project.path / "dpaudit.toml").write_text(waiver.format("2001-01-01"))
+    run(project).assert_outcomes(failed=1)
+
+
 def test_loaders_are_tested_as_they_are(project) -> None:
     project.makepyfile(
         """
