@@ -21,7 +21,7 @@ learning_rate = 1.0
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -189,16 +189,15 @@ def _read(kind: type[_Table], content: Mapping[str, Any], name: str) -> _Table:
 
 
 def _check(key: str, value: Any) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     wanted = ""
     if key in _WORDS and value not in _WORDS[key]:
         hint = nearest_name(str(value), _WORDS[key]) or f"Known: {', '.join(_WORDS[key])}."
         raise DpauditError(f"unknown {key} {value!r}", hint)
     if key in _COUNTS and (not isinstance(value, int) or isinstance(value, bool) or value < _COUNTS[key]):
         wanted = f"a whole number >= {_COUNTS[key]}"
-    elif key in _ABOVE_ZERO and not (number and value > 0):
+    elif key in _ABOVE_ZERO and not _above_zero(value):
         wanted = "a finite number above 0"
-    elif key in _NOT_NEGATIVE and not (number and value >= 0):
+    elif key in _NOT_NEGATIVE and not (_above_zero(value) or (value == 0 and not isinstance(value, bool))):
         wanted = "a finite number >= 0"
     elif key in _FLAGS and not isinstance(value, bool):
         wanted = "true or false"
@@ -208,9 +207,21 @@ def _check(key: str, value: Any) -> None:
         wanted = "below 1"
     elif key == "scheme" and not isinstance(value, Mapping):
         wanted = 'a table, as in scheme = { name = "poisson", batch_size = 64 }'
-    elif key == "groups" and not (value in ("flat", "per_layer") or isinstance(value, Mapping)):
-        wanted = '"flat", "per_layer", or a table from parameter to group'
-    elif key == "clip_norm" and not isinstance(value, Mapping) and not (number and value > 0):
+    elif key == "groups" and not (value in ("flat", "per_layer") or _all_in(value, _is_text)):
+        wanted = '"flat", "per_layer", or a table from parameter to the name of its group'
+    elif key == "clip_norm" and not (_above_zero(value) or _all_in(value, _above_zero)):
         wanted = "a finite number above 0, or a table from group to such"
     if wanted:
         raise DpauditError(f"{key} = {value!r} must be {wanted}")
+
+
+def _above_zero(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _all_in(value: Any, fits: Callable[[Any], bool]) -> bool:
+    return isinstance(value, Mapping) and all(map(fits, value.values()))

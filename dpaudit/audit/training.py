@@ -159,13 +159,16 @@ def require_finite(trainer: PrivateTrainer) -> None:
 
 
 def explain_clipping(training: Training) -> dict[str, LayerChoice]:
-    """Find the route of each layer on some records; nothing is trained."""
+    """Find the route of each layer, in the model's order, on some records; nothing is trained."""
     plan, settings = training.plan, training.file.training
     wanted = settings.physical_batch_size or max(1, round(plan.expected_batch_size))
     numbers = torch.arange(min(wanted, plan.num_records))
     with running(training):
         training.trainer.private.clip(*training.trainer.fetch(numbers))
-    return training.trainer.private.engine.choices
+    engine = training.trainer.private.engine
+    return {
+        name: engine.choices[name] for name, _ in engine.model.named_parameters() if name in engine.choices
+    }
 
 
 def trace_of(training: Training) -> SamplingTrace:

@@ -22,7 +22,8 @@ from dpaudit.instrument.usercode import user_code
 from dpaudit.training_file import ModelChoice, TrainingFile, TrainingSettings
 
 Loss = Callable[[Any, Any], Tensor]
-_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16,
+           "float16": torch.float16}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,12 +98,6 @@ def build_model(file: TrainingFile, records: Records, device: torch.device, dtyp
         if not isinstance(found, nn.Module):
             raise DpauditError(f"{choice.file} gives a {type(found).__name__}, not a torch.nn.Module")
         return found.to(device, dtype)
-    if records.shape is None or records.classes is None:
-        raise DpauditError(
-            f"model {choice.name!r} needs tensors and the number of classes",
-            "Give the data as tensors and say classes = ... in [model]: read off the targets it would "
-            "depend on private data.",
-        )
     model = packaged_model(
         str(choice.name), records.shape, records.classes, width=choice.width, depth=choice.depth
     )

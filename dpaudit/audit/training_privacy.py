@@ -13,7 +13,7 @@ from dpaudit._version import __version__
 from dpaudit.audit.sampling import sampling_rate
 from dpaudit.claim import PrivacyClaim
 from dpaudit.dpsgd.samplers import AUDIT_ONLY
-from dpaudit.errors import DpauditError
+from dpaudit.errors import ClaimError, DpauditError
 from dpaudit.interval import EpsilonInterval, format_upper
 from dpaudit.scheme import Adjacency, SamplingScheme
 from dpaudit.training_file import TrainingSettings
@@ -62,6 +62,10 @@ def plan_privacy(settings: TrainingSettings, num_records: int) -> PrivacyPlan:
             )
         notes.append(
             f"For an audit only: {scheme.name} sampling. The epsilon is what this sampling deserves."
+        )
+    if settings.adjacency != "add_or_remove_one" and settings.delta * num_records >= 1:
+        notes.append(
+            f"delta {settings.delta:g} is not below 1/{num_records:,}: to publish one record would pass."
         )
     rate = sampling_rate(scheme, num_records)
     expected = settings.expected_batch_size
@@ -141,7 +145,14 @@ def state_claim(
 
 
 def _scheme(table: Mapping[str, Any], num_records: int) -> SamplingScheme:
-    scheme = PrivacyClaim.from_table({"scheme": table, "num_records": num_records}).scheme
+    size = table.get("batch_size")
+    if isinstance(size, int) and size > num_records:
+        raise DpauditError(f"[training] scheme: batch_size = {size} is more than there are: {num_records}")
+    try:
+        scheme = PrivacyClaim.from_table({"scheme": table, "num_records": num_records}).scheme
+    except ClaimError as error:
+        why = error.message.removeprefix("the claimed scheme is wrong: ")
+        raise DpauditError(f"[training] scheme: {why}", error.hint) from error
     if scheme is None:
         raise DpauditError("[training] lacks 'scheme'")
     return scheme

@@ -39,8 +39,10 @@ def result_to_text(result: TrainingResult, *, width: int = 80) -> str:
 def choices_to_text(choices: Mapping[str, LayerChoice], *, width: int = 80) -> str:
     """Render the route of each layer to its gradient norms, and what else was tried."""
     table = Table(box=None, pad_edge=False)
-    for column in ("parameter", "route", "because", "candidates, milliseconds for norms and sum"):
-        table.add_column(column, overflow="fold")
+    longest = max(map(len, choices), default=0)
+    table.add_column("parameter", overflow="fold", min_width=min(longest, width // 2))
+    for column in ("route", "because", "candidates, milliseconds for norms and sum"):
+        table.add_column(column)
     for name, choice in choices.items():
         times = ", ".join(f"{route} {1e3 * seconds:.3g}" for route, seconds in choice.seconds)
         table.add_row(printable(name), choice.route, choice.reason, times)

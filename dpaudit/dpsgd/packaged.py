@@ -51,21 +51,29 @@ def packaged_data(name: str) -> PackagedData:
     return PackagedData(inputs[train], targets[train], inputs[test], targets[test], classes)
 
 
-def packaged_model(name: str, shape: torch.Size, classes: int, *, width: int, depth: int) -> nn.Module:
+def packaged_model(
+    name: str, shape: torch.Size | None, classes: int | None, *, width: int, depth: int
+) -> nn.Module:
     """Build a model for inputs of a shape.
 
     Args:
       name: "mlp", "cnn" (images: channels, height, width) or "transformer" (the last but one dimension is
         the sequence).
-      shape: of one record.
-      classes: outputs.
+      shape: of one record; None where it is not known.
+      classes: outputs; likewise.
       width: of hidden layers.
       depth: number of them.
 
     Raises:
-      DpauditError: an unknown name, or a shape that does not fit.
+      DpauditError: an unknown name, or a shape that is not known or does not fit.
     """
     build = _look_up(name, _MODELS, "model")
+    if shape is None or classes is None:
+        raise DpauditError(
+            f"model {name!r} needs tensors and the number of classes",
+            "Give the data as tensors and say classes = ... in [model]: read off the targets it would "
+            "depend on private data.",
+        )
     return build(shape, classes, width, depth)
 
 

@@ -80,6 +80,12 @@ def test_no_noise_is_no_privacy() -> None:
     assert plan.epsilon_after(3).lower == math.inf
 
 
+def test_a_delta_that_promises_nothing_is_told() -> None:
+    table = {"name": "poisson", "rate": 0.05}
+    assert plan_privacy(settings(table), 1000).notes == ()
+    assert "publish one record" in plan_privacy(settings(table, delta=1e-3), 1000).notes[0]
+
+
 def test_explaining_leaves_nothing_for_the_first_step() -> None:
     content = {"model": {"name": "mlp", "width": 8}, "data": {"name": "doctor_visits"}}
     content["training"] = {

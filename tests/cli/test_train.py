@@ -158,6 +158,7 @@ def test_explain_shows_routes_and_trains_nothing(workplace, capsys) -> None:
     text = capsys.readouterr().out
     assert "0.weight" in text
     assert "gram" in text
+    assert text.index("0.weight") < text.index("3.weight"), "in the model's order"
     assert not Path("train.checkpoint.pt").exists()
 
 
@@ -193,6 +194,7 @@ def test_without_a_seed_no_two_trainings_are_alike(workplace, capsys) -> None:
     "more",
     ['clipping = "per_sample"\nclip_function = "automatic"\noptimizer = "adam"', 'groups = "per_layer"',
      'dtype = "float64"\nsecure_noise = true', 'autocast = "bfloat16"\nnoise_ahead = true',
+     'autocast = "float16"',
      "momentum = 0.5\nweight_decay = 0.1\nphysical_batch_size = 7\nfixed_shape = true",
      "noise_multiplier = 0.0\nfor_audit = true"],
 )  # fmt: skip
@@ -386,6 +388,9 @@ WRONG = {
     "data of words": ({"data": "words"}, [], "make no tensor"),
     "fewer test targets": ({"data": "lopsided"}, [], "50 test inputs and 30 test targets"),
     "test that does not fit": ({"data": "narrow"}, ["--steps", "2"], "mat1 and mat2"),
+    "misspelt model": ({"old": 'file = "model.py:build(width=5)"', "new": 'name = "mpl"'}, [], "mlp"),
+    "batches beyond N": ({"scheme": '{ name = "poisson", batch_size = 600 }'}, [], "600 is more than"),
+    "half a scheme": ({"scheme": '{ name = "poisson" }'}, [], "scheme: scheme 'poisson' takes rate"),
     "target below one step": ({"more": "target_epsilon = 0.01"}, [], "one step spends epsilon"),
     "nowhere to write": ({}, ["--model-out", "absent/m.pt"], "absent"),
 }  # fmt: skip
