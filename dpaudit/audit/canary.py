@@ -195,13 +195,21 @@ def _weigh(
             asked.noise_multiplier or math.nan,
             significance=shares[1],
             tests=len(gate.tests),
-            unwatched=[str(name).removeprefix("model.") for name in runs[0].unwatched],
+            unwatched=_unwatched(runs[0], releases),
         ),
         scores=_summaries(scores, black_box, asked, delta),
         mechanism=mechanism,
         setting=describe_runs(runs, plan, black_box),
         notes=(*notes, *_fewer_steps(claim, plan), *remark_on(runs, plan, mechanism)),
     )
+
+
+def _unwatched(run: RecordedRun, releases: Releases) -> list[str]:
+    """Name the tensors in which noise was nowhere seen alone."""
+    observations = releases.observations
+    alone = np.unique(np.asarray(observations.tensor)[~observations.participated.all(axis=0)])
+    hidden = [name for index, name in enumerate(run.tensors) if index not in alone and index in run.tensor]
+    return [str(name).removeprefix("model.") for name in (*run.unwatched, *hidden)]
 
 
 def _fewer_steps(claim: PrivacyClaim, plan: RunPlan) -> tuple[str, ...]:

@@ -529,6 +529,20 @@ def test_few_scores_are_inconclusive() -> None:
         audit_scores(scores_of(0.5), PrivacyClaim(delta=1e-5), source=SOURCE)
 
 
+def test_a_tensor_that_shows_no_noise_leaves_the_audit_inconclusive_and_is_named() -> None:
+    """Full batches hide the noise at every included canary; where all are, nothing is seen of it."""
+    claim = replace(CLAIM, scheme=Poisson(1.0), noise_multiplier=40.0)
+    file = replace(small(per_tensor=1, steps=5), claim=claim)
+    report = audit_canaries(file, command=["dpaudit"])
+    assert report.evidence.canary is not None
+    hidden = [one for one in report.evidence.canary.alternatives if "nothing was watched" in one.name]
+    assert report.verdict.outcome is Outcome.INCONCLUSIVE
+    shown = {row.tensor for row in report.evidence.canary.mechanism}
+    assert shown
+    assert [one.power for one in hidden] == [0.0]
+    assert not any(name in hidden[0].name.replace(",", "").split() for name in shown)
+
+
 @pytest.mark.parametrize("epsilon", [40.0, math.inf])
 def test_a_claim_that_no_mechanism_could_break_is_not_called_consistent(epsilon: float) -> None:
     """Twice the claim is more than any mechanism that is searched over leaks, so nothing would show it."""

@@ -1,6 +1,7 @@
 """The per-step audit: each part calibrated, every bug of the kind seen in the wild caught, tight."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from scipy import stats
 from dpaudit.canary.claim_gate import claim_gate
 from dpaudit.canary.family import SubsampledGaussianFamily
 from dpaudit.canary.likelihood_ratio import likelihood_ratio_scores, log_likelihood_ratios
-from dpaudit.canary.noise_tests import noise_shape_test
+from dpaudit.canary.noise_tests import noise_scale_test, noise_shape_test
 from dpaudit.canary.observations import StepObservations
 from dpaudit.canary.per_step import per_step_lower_bound, per_step_tests
 from dpaudit.claim import PrivacyClaim
@@ -398,3 +399,16 @@ def test_the_shape_of_few_values_is_never_held_against_them_too_often(count: int
         found = noise_shape_test(seen, NOISE).p_value
         assert exact <= found
         assert count < 1000 or found < 1.1 * exact + 1e-12 or exact > 0.1
+
+
+def test_a_tensor_that_shows_no_noise_is_left_out_of_the_test_of_its_scale() -> None:
+    rng = np.random.default_rng(8)
+    seen = StepObservations(
+        value=rng.normal(0, NOISE, (50, 3)),
+        participated=np.array([[False, False, True]] * 50),
+        included=np.array([False, False, True]),
+        tensor=np.array([0, 2, 5]),
+    )
+    assert noise_scale_test(seen, NOISE).p_value > 1e-3
+    with pytest.raises(ValueError, match="nowhere seen alone"):
+        noise_scale_test(replace(seen, participated=np.ones((50, 3), bool), included=np.ones(3, bool)), NOISE)
