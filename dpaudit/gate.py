@@ -89,9 +89,9 @@ def applied_waivers(
 
 
 def finding_line(finding: GateFinding) -> str:
-    """Say a finding in one line: level, rule, audit, sentence."""
+    """Say a finding in one line, whatever is in it: level, rule, audit, sentence."""
     where = f"{finding.audit}: " if finding.audit else ""
-    return f"{finding.level.upper()} {finding.rule} {where}{finding.sentence}"
+    return " ".join(f"{finding.level.upper()} {finding.rule} {where}{finding.sentence}".split())
 
 
 def stated_epsilon(report: AuditReport) -> float | None:

@@ -262,9 +262,10 @@ def test_github_is_told(workplace, quick, monkeypatch, capsys) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     write(workplace, "a")
-    Path("dpaudit.toml").write_text('[gate]\nrequired = ["100%,: a"]\n')
+    Path("dpaudit.toml").write_text('[gate]\nrequired = ["100%,: a", "b\\n::stop-commands::b"]\n')
     assert check() == 1
-    err = capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert "\n::" not in out
     assert "::error file=audits/loader.py,title=DPA201 a::Refuted: " in err
     assert "title=DPA402 100%25%2C%3A a::The required audit" in err
     assert "# dpaudit: failed" in Path("summary.md").read_text()
