@@ -36,6 +36,7 @@ _AUDIT: tuple[tuple[str, str, str], ...] = (
     ("seed", "0", "of the first run"),
     ("significance", "1e-3", "probability of a false accusation"),
 )
+_OF_SCRIPTS = ("steps", "significance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class Draft:
     target: str | None
     """As the file shall name it, relative to itself; None leaves a line to fill in."""
     title: str = ""
+    is_script: bool = False
+    """Whether the target is a whole program, to be run to its end."""
     claim: Mapping[str, Filled] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     """What a reader should know first: the loader that was found, contradictions."""
@@ -71,6 +74,7 @@ def render(draft: Draft) -> str:
     """Write the claim file."""
     lines = [f"# {_one_line(remark)}" for remark in draft.remarks]
     lines += [""] if lines else []
+    lines += ['kind = "script"  # the target is run as it is, its training too'] if draft.is_script else []
     lines += [f"title = {literal(draft.title)}"] if draft.title else []
     if draft.target is None:
         lines.append('# target = "my_loader.py:train_loader"  # the loader to audit, relative to this file')
@@ -78,7 +82,8 @@ def render(draft: Draft) -> str:
         lines.append(f"target = {literal(draft.target)}")
     lines += ['# expected = "consistent"  # fail unless the audit reaches this verdict', "", "[claim]"]
     lines += _table(_FIELDS, draft.claim)
-    lines += ["", "[audit]", *_table(_AUDIT, {})]
+    audit = tuple(row for row in _AUDIT if not draft.is_script or row[0] in _OF_SCRIPTS)
+    lines += ["", "[audit]", *_table(audit, {})]
     return "\n".join(lines) + "\n"
 
 

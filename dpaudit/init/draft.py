@@ -34,7 +34,8 @@ def draft_claim(target: str | None, directory: Path) -> Draft:
         return Draft(target=None, remarks=("Fill in what is claimed, and delete what is not.",))
     script = _read(target)
     loader, trouble = _open(target, script)
-    named = loader.target if loader else _with_name(target, script)
+    is_script = loader is None and target.endswith(".py")
+    named = loader.target if loader else target if is_script else _with_name(target, script)
     claim = {
         name: Filled(literal(one.value), one.where) for name, one in script.found.items() if name in _DIRECT
     }
@@ -43,6 +44,7 @@ def draft_claim(target: str | None, directory: Path) -> Draft:
     return Draft(
         target=_from(directory, named),
         title=Path(target.partition(":")[0]).stem.replace("_", " "),
+        is_script=is_script,
         claim=claim,
         remarks=tuple(_remarks(target, script, loader, trouble)),
     )
@@ -136,7 +138,8 @@ def _remarks(target: str, script: ScriptFacts, loader: _Loader | None, trouble: 
         remarks.append(f"Loader: {facts.loader}{sampler}{batches}.")
     if trouble:
         remarks.append(f"The loader could not be opened: {trouble}")
-        remarks.append("Name a function that makes it: target = 'train.py:make_loader()'.")
+        remarks.append("So the whole program is run. To watch the loader alone, name a function that makes it:")
+        remarks.append("target = 'train.py:make_loader()', without kind.")
     poisson, size = script.found.get("poisson_sampling"), script.found.get("batch_size")
     if poisson is not None and poisson.value is False:
         remarks.append(f"{poisson.where}: Poisson sampling is off, but Opacus' accountant assumes it.")

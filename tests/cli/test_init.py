@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dpaudit.audit.program import read_script_file
 from dpaudit.claim_file import read_claim_file
 from dpaudit.cli.main import run
 from dpaudit.scheme import Poisson
@@ -115,10 +116,13 @@ def test_an_opacus_script_fills_in_its_claim(workplace, capsys) -> None:
     assert run(["check", "audits"]) == 0
 
 
-def test_a_script_that_hides_its_loader_is_still_read(workplace) -> None:
+def test_a_script_that_hides_its_loader_is_read_and_will_be_run_as_a_whole(workplace) -> None:
     assert run(["init", "inside.py", "-o", "audits/claim.toml"]) == 0
     text = Path("audits/claim.toml").read_text()
-    claim = read_claim_file(Path("audits/claim.toml")).claim
+    script = read_script_file(Path("audits/claim.toml"))
+    claim = script.file.claim
+    assert Path(script.file.target).resolve() == Path("inside.py").resolve()
+    assert "# runs = " not in text
     assert (claim.epsilon, claim.delta, claim.epochs, claim.clip_norm) == (2.5, 1e-6, 3, 1.5)
     assert (claim.noise_generator, claim.accountant) == ("cryptographic", "opacus prv")
     assert "Poisson sampling is off, but Opacus' accountant assumes it" in text
