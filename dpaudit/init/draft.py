@@ -138,7 +138,7 @@ def _remarks(target: str, script: ScriptFacts, loader: _Loader | None, trouble: 
         remarks.append(f"Loader: {facts.loader}{sampler}{batches}.")
     if trouble:
         remarks.append(f"The loader could not be opened: {trouble}")
-        remarks.append("So the whole program is run. To watch the loader alone, name a function that makes it:")
+        remarks.append("So the whole program is run. To watch its loader alone, name what makes it:")
         remarks.append("target = 'train.py:make_loader()', without kind.")
     poisson, size = script.found.get("poisson_sampling"), script.found.get("batch_size")
     if poisson is not None and poisson.value is False:
