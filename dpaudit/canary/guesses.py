@@ -139,9 +139,12 @@ def _planned(
         worse, previous = 0, 0.0
         for guesses in counts:
             chance = min(1.0, expected_right(pair, guesses / canaries, one) * canaries / guesses)
-            # The usual number, rounded down: a plan that needs every guess right seldom works out.
-            right = int(guesses * chance)
-            lower = bound(canaries, guesses, right, significance)
+            # Between the bounds of the two counts around the usual one: rounded either way, plans of few
+            # wrong guesses would be told too little or too much.
+            usual = guesses * chance
+            right = min(int(usual), guesses - 1)
+            low, high = (bound(canaries, guesses, count, significance) for count in (right, right + 1))
+            lower = low + (usual - right) * (high - low)
             if lower > best:
                 best, plan = lower, (guesses, one)
             # The bound rises, then falls in the number of guesses; large numbers are slow to try.
