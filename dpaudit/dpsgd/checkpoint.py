@@ -27,14 +27,19 @@ def save_state(state: dict[str, Any], path: str | os.PathLike[str]) -> None:
     beside = path.with_name(f".{path.name}.part")
     try:
         beside.unlink(missing_ok=True)  # it may be one that others can read
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        try:
+            with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
         _sync_directory(path.parent)
     except OSError as error:
         raise DpauditError(f"cannot write the checkpoint {path}: {error.strerror or error}") from error
+    except RuntimeError as error:  # so PyTorch's writer calls what the system refused it
+        raise DpauditError(f"cannot write the checkpoint {path}", "Is the disk full?") from error
 
 
 def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:

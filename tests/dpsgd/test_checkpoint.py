@@ -86,3 +86,28 @@ def test_nobody_else_may_read_a_checkpoint(tmp_path) -> None:
         old.chmod(0o644)
     save_state({"format": 2}, path)
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+FULL = """
+import resource, sys, torch
+from dpaudit.dpsgd.checkpoint import save_state
+from dpaudit.errors import DpauditError
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    save_state({"format": 2, "steps": torch.zeros(int(sys.argv[2]))}, sys.argv[1])
+except DpauditError as error:
+    print(error.message)
+"""
+
+
+@pytest.mark.parametrize("size", [40_000, 2_000_000])
+@pytest.mark.skipif(os.name != "posix", reason="limits the size of files")
+def test_a_full_disk_is_named_and_nothing_half_written_is_left(size, tmp_path) -> None:
+    path = tmp_path / "state.pt"
+    save_state({"format": 2, "steps": 3}, path)
+    command = [sys.executable, "-c", FULL, str(path), str(size)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "cannot write the checkpoint" in shown
+    assert load_state(path)["steps"] == 3
+    assert [found.name for found in tmp_path.iterdir()] == ["state.pt"]
