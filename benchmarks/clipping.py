@@ -14,7 +14,8 @@ is kept in the results, and later runs (all of them time `non_private`) are adde
 Malloc is told to keep freed pages: otherwise page faults are measured, which hurt those methods most that
 allocate most. With `--memory` it is told to give them back, and each cell has a process of its own: `steady`
 is the highest resident set of the second and third step, `first` of the first, in MiB above the imports.
-`--largest LIMIT` bisects for the largest batch whose steady peak stays within LIMIT MiB.
+`--largest LIMIT` gives the largest batch whose steady peak stays within LIMIT MiB, by the line through the
+peaks at the batch of the case and at a quarter of it.
 """
 
 from __future__ import annotations
@@ -36,8 +37,6 @@ from clipping_steps import METHODS, Step, add_fastdp, make_step
 
 RESULTS = Path(__file__).parent / "results"
 Rounds = dict[str, dict[str, list[float]]]
-# No batch above this is tried: every method but the slowest fits, and the search has made its point.
-_MOST = 4096
 
 
 def keep_memory() -> None:
@@ -151,7 +150,7 @@ def measure_memory(cases: list[str], methods: list[str], limit: float | None, fa
         else:
             batches = entry.setdefault(f"{limit:g} MiB", {})
             for method in methods:
-                batches[method] = largest_batch(name, method, limit, _MOST, fastdp)
+                batches[method] = largest_batch(name, method, limit, fastdp)
                 print(
                     f"{name:14} {method:26} largest batch within {limit:g} MiB: {batches[method]}", flush=True
                 )

@@ -32,20 +32,15 @@ def peaks(case: str, method: str, batch: int, fastdp: str | None = None) -> dict
     return None if answer.returncode else json.loads(answer.stdout.splitlines()[-1])
 
 
-def largest_batch(case: str, method: str, limit: float, most: int, fastdp: str | None = None) -> int:
-    """Give the largest batch whose steady peak is within `limit` MiB, by bisection up to a 16th of itself."""
-    fits, fails = 0, most + 1
-    trial = CASES[case].size
-    while fails - fits > max(1, fits // 16):
-        found = peaks(case, method, trial, fastdp)
-        if found is not None and found["steady"] <= limit:
-            fits = trial
-        else:
-            fails = trial
-        trial = min(2 * trial, most) if fails > most else (fits + fails) // 2
-        if fits == most:
-            break
-    return fits
+def largest_batch(case: str, method: str, limit: float, fastdp: str | None = None) -> int:
+    """Give the largest batch within `limit` MiB, model included, by the line through two measured peaks."""
+    size = CASES[case].size
+    low, high = size // 4, size
+    first, second = (peaks(case, method, batch, fastdp) for batch in (low, high))
+    if first is None or second is None:
+        return 0
+    slope = (second["steady"] - first["steady"]) / (high - low)
+    return max(0, int(low + (limit - first["steady"]) / slope))
 
 
 def measure(name: str, method: str, size: int) -> dict[str, float]:
