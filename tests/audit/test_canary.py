@@ -570,7 +570,7 @@ def test_p_values_of_true_claims_are_uniform_or_larger() -> None:
     plan = plan_of(small(steps=15, canaries=60, per_tensor=16), CLAIM)
     claim = replace(CLAIM, steps=15)
     small_ones: dict[str, int] = {}
-    repetitions = 200
+    repetitions = 100
     for run in range(repetitions):
         releases = releases_of([canary_runs.make_run(plan, run)])
         for test in mechanism_tests(releases, claim):
