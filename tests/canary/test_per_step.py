@@ -298,19 +298,6 @@ def test_a_canary_without_effect_shows_nothing():
     assert per_step_lower_bound(observations, CLAIM, delta=1e-5, confidence=0.95).lower < 1.0
 
 
-def test_a_tensor_whose_noise_is_never_seen_alone_is_an_error():
-    included = np.array([True, True, False, False])
-    participated = np.broadcast_to(included, (5, 4))
-    observations = StepObservations(
-        value=np.random.default_rng(0).normal(size=(5, 4)) + participated,
-        participated=participated,
-        included=included,
-        tensor=np.array([0, 7, 0, 0]),
-    )
-    with pytest.raises(ValueError, match="tensor 7"):
-        per_step_tests(observations, PrivacyClaim(scheme=Poisson(1.0), noise_multiplier=1.0, steps=5))
-
-
 # What cannot be audited this way says so.
 
 
