@@ -673,7 +673,7 @@ def test_noise_and_batches_from_one_seed_are_refused():
 
 def test_a_checkpoint_of_another_model_or_clip_function_is_refused():
     state = private().state()
-    with pytest.raises(ValueError, match="another model.*size mismatch"):
+    with pytest.raises(ValueError, match=r"another model.*size mismatch"):
         private(model=nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Dropout(), nn.Linear(6, 2))).set_state(
             state
         )

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dpaudit.dpsgd.clipping.books import zero_records
-from dpaudit.dpsgd.clipping.linear import gram_squared_norms
+from dpaudit.dpsgd.clipping.linear import gram_squared_norms, rounding
 
 # Pixel Gram matrices worked on at once: they should stay in the last cache of a processor.
 _GRAM_BYTES = 2**23
@@ -214,7 +214,9 @@ def _shifted_gram(images: Tensor, grads: Tensor, book: ConvolutionBook) -> Tenso
     for part in horizontal[1:]:
         patches += summed[..., part, part]
     patches *= _pixel_gram(grads)
-    return patches.sum((1, 2, 3, 4))
+    own = patches.diagonal(dim1=1, dim2=2).diagonal(dim1=1, dim2=2)  # (records, height, width)
+    reach = own.clamp(min=0).sqrt().sum((1, 2))
+    return patches.sum((1, 2, 3, 4)) + rounding(reach)
 
 
 def _pixel_gram(images: Tensor) -> Tensor:

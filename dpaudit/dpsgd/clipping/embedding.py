@@ -34,6 +34,12 @@ class EmbeddingBook:
         owner = torch.div(keys, self.rows, rounding_mode="floor")
         return self.grads.new_zeros(batch).index_add_(0, owner, rows.square().sum(1))
 
+    @property
+    def reach(self) -> Tensor:
+        """The largest norm that these gradients could have, were none to cancel another, (batch,)."""
+        lengths: Tensor = torch.linalg.vector_norm(self.grads, dim=2)
+        return lengths.sum(1)
+
     def per_record(self, records: slice) -> Tensor:
         """Whole tables, one for each record."""
         indices, grads = self.indices[records], self.grads[records]

@@ -15,7 +15,7 @@ from dpaudit.dpsgd.clipping.books import Book, BundleBook, GradientBook, row_squ
 from dpaudit.dpsgd.clipping.choice import RouteChooser
 from dpaudit.dpsgd.clipping.embedding import EmbeddingBook
 from dpaudit.dpsgd.clipping.groups import ClippingGroups
-from dpaudit.dpsgd.clipping.linear import LinearBook
+from dpaudit.dpsgd.clipping.linear import LinearBook, rounding
 from dpaudit.dpsgd.clipping.routes import LayerBook, Route
 from dpaudit.dpsgd.clipping.sources import Source
 
@@ -35,9 +35,8 @@ class Ledger:
     """The books of one batch.
 
     The forward pass announces each use (`expect`), so that the backward pass knows which parameters have a
-    single
-    use: their norms are complete, and taken, as soon as their layer's backward runs. The others wait for all
-      uses.
+    single use: their norms are complete, and taken, as soon as their layer's backward runs. The others wait
+    for all uses.
 
     Args:
       parameters: trainable parameters by name.
@@ -201,7 +200,7 @@ def combined_squares(name: str, parameter: Tensor, entries: list[Entry], batch: 
         if len(linear) == len(books) and same_way:
             return reduce(LinearBook.joined, linear).squared_norms()
         if len(linear) == len(tables) == 1 and len(books) == 2 and not linear[0].transposed:
-            cross = tables[0].twice_inner_products(linear[0])
+            cross = tables[0].twice_inner_products(linear[0]) + rounding(tables[0].reach + linear[0].reach)
             return (tables[0].squared_norms() + linear[0].squared_norms() + cross).clamp_(min=0)
     if _are_disjoint_slices(parameter, [entry.source for entry in entries]):
         return reduce(torch.add, [entry.book.squared_norms() for entry in entries])

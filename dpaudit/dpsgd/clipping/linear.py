@@ -31,6 +31,13 @@ class LinearBook:
         """Ghost norms."""
         return gram_squared_norms(self.inputs, self.grads)
 
+    @property
+    def reach(self) -> Tensor:
+        """The largest norm that these gradients could have, were none to cancel another, (batch,)."""
+        lengths: Tensor = torch.linalg.vector_norm(self.inputs, dim=2)
+        lengths *= torch.linalg.vector_norm(self.grads, dim=2)
+        return lengths.sum(1)
+
     def per_record(self, records: slice) -> Tensor:
         """Instantiate the weight gradients of some records."""
         left, right = (self.inputs, self.grads) if self.transposed else (self.grads, self.inputs)
@@ -76,7 +83,7 @@ def gram_squared_norms(inputs: Tensor, grads: Tensor) -> Tensor:
       grads: (batch, T, p).
 
     Returns:
-      (batch,), non-negative.
+      (batch,), non-negative; no smaller than they are for being rounded.
     """
     batch, length, _ = inputs.shape
     if length == 1:
@@ -102,13 +109,28 @@ def gram_squared_norms(inputs: Tensor, grads: Tensor) -> Tensor:
 
 
 def _gram_in_blocks(inputs: Tensor, grads: Tensor, rows: int) -> Tensor:
-    total = inputs.new_zeros(inputs.shape[0])
+    total, reach = inputs.new_zeros(inputs.shape[0]), inputs.new_zeros(inputs.shape[0])
     for start in range(0, inputs.shape[1], rows):
         left, right = inputs[:, start:], grads[:, start:]
         panel = torch.bmm(left[:, :rows], left.transpose(1, 2))
         panel *= torch.bmm(right[:, :rows], right.transpose(1, 2))
+        reach += own_terms(panel[:, :, :rows])
         if panel.shape[2] <= rows:  # the last block is square: it has no mirror image
             total += panel.sum((1, 2))
         else:
             total += 2 * panel.sum((1, 2)) - panel[:, :, :rows].sum((1, 2))
-    return total
+    return total + rounding(reach)
+
+
+def own_terms(products: Tensor) -> Tensor:
+    """Sum |inputs_t| |grads_t| over positions t, from the products of both Gram matrices, (batch, T, T)."""
+    return products.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt().sum(1)
+
+
+# The same as `gram_kernels.ROUNDING`, which cannot be imported here without its compiler; a test compares.
+ROUNDING = 8.0
+
+
+def rounding(reach: Tensor) -> Tensor:
+    """What a squared norm from Gram matrices may lack by rounding; see `gram_kernels.ROUNDING`."""
+    return ROUNDING * torch.finfo(reach.dtype).eps * reach.square()
