@@ -352,7 +352,7 @@ os.chdir("../..")
         Path(new).write_text("")
         time.sleep(0.02)
         assert kept(capsys) + kept(capsys) == [False, True], new
-    assert "\"64\"" not in next(Path(".dpaudit_cache").glob("a-*.json")).read_text()
+    assert '"64"' not in next(Path(".dpaudit_cache").glob("a-*.json")).read_text()
 
 
 def test_a_damaged_entry_is_made_anew(workplace, quick, same_environment, capsys) -> None:
@@ -400,6 +400,8 @@ def program(*arguments: str) -> subprocess.Popen[str]:
         text=True,
         env=environment,
         start_new_session=True,
+        # A shell that runs the tests in the background has them ignore interrupts, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -272,14 +272,14 @@ finally:
 
 
 def test_arguments_names_and_paths(write, tmp_path: Path) -> None:
-    (tmp_path / "beside.py").write_text("value = 7\n")
+    (tmp_path / "next_to_it.py").write_text("value = 7\n")
     text = """
-import argparse, beside
+import argparse, next_to_it
 parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int)
 epochs = parser.parse_args().epochs
 is_main = sys.modules["__main__"].__dict__ is globals()
-told = (__name__, __file__, sys.argv, sys.path[0], is_main, beside.value)
+told = (__name__, __file__, sys.argv, sys.path[0], is_main, next_to_it.value)
 keep_for_test.update(told=told)
 loader = DataLoader(Augmented(), batch_size=B)
 for _ in range(epochs):
@@ -562,4 +562,4 @@ for epoch in range(3):
 def test_nothing_of_a_program_stays_behind(write) -> None:
     record_script(write(SAME["persistent workers"]))
     assert not multiprocessing.active_children()
-    assert "beside" not in sys.modules
+    assert "next_to_it" not in sys.modules
