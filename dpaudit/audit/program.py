@@ -21,11 +21,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dpaudit.audit_report import AuditReport
 from dpaudit.claim_file import ClaimFile, claim_file_of, load_toml
 from dpaudit.errors import ClaimError, DpauditError, UserCodeError
 from dpaudit.toml_table import refuse_unknown, subtable
+
+if TYPE_CHECKING:
+    from dpaudit.instrument.script import Exchange, ScriptRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +75,7 @@ def audit_program(
     strict: bool = False,
     save_trace: Path | None = None,
     own_stdout: bool = False,
+    ranks: Exchange | None = None,
 ) -> tuple[AuditReport, str]:
     """Run a training program, record what reaches its optimizer, and audit that against its claim.
 
@@ -81,6 +86,7 @@ def audit_program(
       save_trace: where to keep the trace.
       own_stdout: whether standard output is left to the program; else it goes to standard error, so that
         it cannot mix with the report.
+      ranks: where this first rank of several meets the others.
 
     Returns:
       The report, and how the program failed; "" if it did not.
@@ -89,25 +95,21 @@ def audit_program(
       ClaimError: the file names no target.
       DpauditError: nothing could be recorded.
     """
-    from dpaudit.instrument.script import Program, record_script
+    from dpaudit.instrument.script import record_all
 
     file = script.file
-    if file.target is None:
-        raise ClaimError(f"{file.path or 'the claim'} names no target", 'Add target = "train.py".')
-    run = record_script(
-        Program(file.target, script.arguments, script.is_module),
-        steps=file.settings.steps,
-        strict=strict,
-        num_records=file.claim.num_records,
-        own_stdout=own_stdout,
-    )
+
+    def record() -> ScriptRun:
+        return _recorded(script, strict=strict, own_stdout=own_stdout, is_rank=ranks is not None)
+
+    run = record() if ranks is None else record_all(ranks, record, file.claim.num_records)
     if save_trace is not None:
         run.main.recording.trace.save(save_trace)
 
     from dpaudit.audit.script import audit_script
     from dpaudit.provenance import collect
 
-    inputs = [] if script.is_module else [Path(file.target)]
+    inputs = [] if script.is_module else [Path(run.program.name)]
     report = audit_script(
         run,
         file.claim,
@@ -117,6 +119,29 @@ def audit_program(
     )
     failed = f"the program {run.ending.how.value}: {run.ending.message}" if run.ending.is_failure else ""
     return report, failed
+
+
+def record_rank(script: ScriptFile, ranks: Exchange, *, strict: bool, own_stdout: bool) -> None:
+    """Record a program on a rank that is not the first, and leave what it saw."""
+    from dpaudit.instrument.script import leave_part
+
+    leave_part(ranks, lambda: _recorded(script, strict=strict, own_stdout=own_stdout, is_rank=True))
+
+
+def _recorded(script: ScriptFile, *, strict: bool, own_stdout: bool, is_rank: bool) -> ScriptRun:
+    from dpaudit.instrument.script import Program, record_script
+
+    file = script.file
+    if file.target is None:
+        raise ClaimError(f"{file.path or 'the claim'} names no target", 'Add target = "train.py".')
+    return record_script(
+        Program(file.target, script.arguments, script.is_module),
+        steps=file.settings.steps,
+        strict=strict,
+        num_records=file.claim.num_records,
+        own_stdout=own_stdout,
+        is_rank=is_rank,
+    )
 
 
 def audit_script_file(script: ScriptFile, *, command: Sequence[str]) -> AuditReport:

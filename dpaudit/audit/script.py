@@ -19,6 +19,8 @@ _NO_CLAIM = (
     "given."
 )
 
+_STATE_A_CLAIM = "State a claim: --sampling-rate, --noise-multiplier, --epochs ..., or a claim file."
+
 _UNREAD = "The program accounts for sampling that cannot be read off:"
 
 
@@ -69,6 +71,8 @@ def audit_script(
     report = replace(report, fields=beside_seen(report.fields, run, program, observed))
     if run.claim.unread and given.scheme is None:
         return _unjudged(report, f"{_UNREAD} {', '.join(run.claim.unread)}.")
+    if run.unjudgeable or (run.doubt and report.verdict.outcome is Outcome.CONSISTENT):
+        return _unjudged(report, run.unjudgeable or run.doubt, "")
     return report if _claims_anything(program, given) else _unjudged(report, _NO_CLAIM)
 
 
@@ -89,12 +93,11 @@ def _claims_anything(program: ProgramClaim, given: PrivacyClaim) -> bool:
     )  # fmt: skip
 
 
-def _unjudged(report: AuditReport, why: str) -> AuditReport:
+def _unjudged(report: AuditReport, why: str, advice: str = _STATE_A_CLAIM) -> AuditReport:
     observed = report.evidence.observed
     seen = "" if observed is None else f" What runs is {observed.description}."
     verdict = Verdict(outcome=Outcome.INCONCLUSIVE, reasons=(Reason("DPA400", f"{why}{seen}"),))
-    advice = "State a claim: --sampling-rate, --noise-multiplier, --epochs ..., or a claim file."
-    return replace(report, verdict=verdict, advice=(advice,), notes=(why, *report.notes))
+    return replace(report, verdict=verdict, advice=(advice,) if advice else (), notes=(why, *report.notes))
 
 
 def _steps_of(run: ScriptRun) -> str:

@@ -12,12 +12,13 @@ from typing import Any
 import click
 
 from dpaudit.audit.loader import Progress, audit_loader
-from dpaudit.audit.program import ScriptFile, audit_program
+from dpaudit.audit.program import ScriptFile
 from dpaudit.audit_report import AuditReport, write_whole
 from dpaudit.claim_file import AuditSettings, ClaimFile, read_claim_file
 from dpaudit.cli.follow import follow_trace
 from dpaudit.cli.options import HELP, PATH, claim_options, merge_flags, output_options
 from dpaudit.cli.output import EXIT_CODES, emit, render, require_writable
+from dpaudit.cli.program import audit_as_ranks
 
 _PROGRAM_FAILED = 2
 """A program that ended in failure is wrong input, whatever could be seen of it."""
@@ -31,6 +32,10 @@ _PROGRAM_FAILED = 2
 @click.option("--script", help="Run this training script as it is, and audit what reaches its optimizer.")
 @click.option("-m", "--module", help="The same for a module, as after python -m.")
 @click.option("--strict", is_flag=True, help="Let a failure of the recording end the program.")
+@click.option("--shared", type=PATH, help="Where ranks on several machines meet; all must reach it.")
+@click.option(
+    "--rank-timeout", type=click.FloatRange(min=0), default=600.0, help="Seconds to wait for other ranks."
+)
 @click.option("--claim", "claim_path", type=PATH, help="Claim file (TOML); flags override its fields.")
 @claim_options
 @click.option(
@@ -52,6 +57,8 @@ def command(
     script: str | None,
     module: str | None,
     strict: bool,
+    shared: Path | None,
+    rank_timeout: float,
     claim_path: Path | None,
     form: str,
     output: Path | None,
@@ -72,36 +79,39 @@ def command(
     name it instead.
     With --script or -m a whole training program runs as it is, with the
     ARGUMENTS after --, and the batches that reach its optimizer are tested
-    against the claim that it makes itself.
+    against the claim that it makes itself. Ranks of a distributed training are
+    joined: torchrun --nproc-per-node 2 -m dpaudit sampler --script train.py
     """
     require_writable(output, html, save_trace)
-    failed = ""
+
+    def deliver(report: AuditReport, failed: str = "") -> int:
+        if html is not None:
+            from dpaudit.report.html import to_html
+
+            write_whole(html, to_html(report))
+        emit(render(report, form, verbose=verbose, to_terminal=output is None), output)
+        code = 0 if exit_zero else EXIT_CODES[report.verdict.outcome]
+        return code or (_PROGRAM_FAILED if failed else 0)
+
     if script is not None or module is not None:
         _refuse_for_programs(script, module, {**flags, "stream": stream, "follow": follow or None})
         file = _claim_file(claim_path, script or module, flags)
-        report, failed = audit_program(
-            ScriptFile(file=file, arguments=words, is_module=module is not None),
-            command=sys.argv,
+        program = ScriptFile(file=file, arguments=words, is_module=module is not None)
+        return audit_as_ranks(
+            program,
+            deliver,
             strict=strict,
             save_trace=save_trace,
             own_stdout=output is not None,
+            shared=shared,
+            rank_timeout=rank_timeout,
         )
-    else:
-        file = _claim_file(claim_path, _target(words), flags)
-        if file.target is None:
-            raise click.UsageError("no TARGET: name a loader, or give a claim file that does.")
-        report = (
-            _audit_target(file, quiet, save_trace, stream)
-            if not follow
-            else follow_trace(file, quiet=quiet, patience=patience)
-        )
-    if html is not None:
-        from dpaudit.report.html import to_html
-
-        write_whole(html, to_html(report))
-    emit(render(report, form, verbose=verbose, to_terminal=output is None), output)
-    code = 0 if exit_zero else EXIT_CODES[report.verdict.outcome]
-    return code or (_PROGRAM_FAILED if failed else 0)
+    file = _claim_file(claim_path, _target(words), flags)
+    if file.target is None:
+        raise click.UsageError("no TARGET: name a loader, or give a claim file that does.")
+    if follow:
+        return deliver(follow_trace(file, quiet=quiet, patience=patience))
+    return deliver(_audit_target(file, quiet, save_trace, stream))
 
 
 @contextmanager

@@ -24,6 +24,8 @@ class RecordNumbers:
     """N: distinct records."""
     numbers: IntArray | None
     """Shape (rows,), each in 0..num_records - 1; None: row i is record i."""
+    origins: IntArray | None = None
+    """Row of each record in the innermost data sets, rising, shape (N,); None: record i is row i."""
 
     @property
     def rows(self) -> int:
@@ -51,7 +53,7 @@ def number_records(dataset: Any) -> RecordNumbers:
     distinct, numbers = np.unique(rows, return_inverse=True)
     numbers = numbers.astype(np.int64, copy=False)
     same = len(distinct) == len(rows) and bool((numbers == np.arange(len(rows))).all())
-    return RecordNumbers(len(distinct), None if same else numbers)
+    return RecordNumbers(len(distinct), None if same else numbers, distinct)
 
 
 def _innermost_rows(dataset: Any, bases: dict[int, tuple[int, int]]) -> IntArray | None:

@@ -37,6 +37,9 @@ class Recording:
     """Seed of the first run; run r had seed + r. None: the global generators were left alone."""
     notes: tuple[str, ...]
     """Sentences for the report: method, amount seen, assumptions."""
+    names: npt.NDArray[np.int64] | None = None
+    """What each record is called in other recordings of the same data: the mark of its content, or its row
+    in the innermost data set; shape (distinct records,). None: record i is row i."""
 
 
 def finish(
@@ -69,12 +72,14 @@ def finish(
     said += check_masks(recorder, source.method, known)
     if source.method is Method.STREAM and source.facts.sampler is None and not recorder.masks:
         said[:0] = check_numbers(indices, recorder.batch_sizes, known)
+    names: npt.NDArray[np.int64] | None
     if by_appearance:
         _refuse_unreadable(indices)
-        indices, distinct = number_by_appearance(indices)
-        num_records = _count_fingerprints(distinct, known, recorder.epochs, len(indices), said)
+        indices, names = number_by_appearance(indices)
+        num_records = _count_fingerprints(len(names), known, recorder.epochs, len(indices), said)
     else:
         num_records = _count_records(indices, source, stated, said)
+        names = None if source.rows is None else source.rows.origins
     rows = None if recorder.translated else source.rows
     recorder.check_range(indices, num_records if rows is None else rows.rows)
     if rows is not None:
@@ -89,7 +94,9 @@ def finish(
             "which count here as one, or a stream that repeats them."
         )
     said += _of_trace(trace, recorder)
-    return Recording(trace=trace, method=source.method, facts=source.facts, seed=seed, notes=tuple(said))
+    return Recording(
+        trace=trace, method=source.method, facts=source.facts, seed=seed, notes=tuple(said), names=names
+    )
 
 
 def from_trace(trace: SamplingTrace, labels: Labels | None) -> Recording:
@@ -140,12 +147,13 @@ def _refuse_unreadable(marks: IntArray) -> None:
         )
 
 
-def number_by_appearance(marks: IntArray) -> tuple[IntArray, int]:
-    """Replace marks by 0, 1, 2 ... in the order of their first appearance; give their number too."""
+def number_by_appearance(marks: IntArray) -> tuple[IntArray, npt.NDArray[np.int64]]:
+    """Replace marks by 0, 1, 2 ... in the order of their first appearance; give the mark of each too."""
     distinct, first, inverse = np.unique(marks, return_index=True, return_inverse=True)
     rank = np.empty(len(distinct), np.int64)
-    rank[np.argsort(first)] = np.arange(len(distinct))
-    return rank[inverse], len(distinct)
+    order = np.argsort(first)
+    rank[order] = np.arange(len(distinct))
+    return rank[inverse], distinct[order].astype(np.int64)
 
 
 def repeated_within_a_pass(trace: SamplingTrace) -> int:

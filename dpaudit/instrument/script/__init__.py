@@ -2,12 +2,14 @@
 
     record_script   Program -> ScriptRun: traces by data set and optimizer, the claim, how it ended
     step            `dpaudit.step()`: marks a step where no torch optimizer does
+    join_ranks, leave_part, record_all    the same for a program that torchrun starts several times
 
 Flow: `launch` runs the program as `__main__`. `torch_patches` puts taps on torch's iterators
 (`iterators`), on backward and on optimizer steps; they report to a `session`, which keeps one `feed`
 for each data set. Afterwards `attribution` tells which batches went into which step and `traces` makes
 recordings of them. `opacus_claims` and `dp_accounting_claims` fill a `claim_log`: a new library of
-accountants is one such file.
+accountants is one such file. Of several ranks each leaves a `rank_part` by the `exchange`;
+`union` joins them.
 """
 
 from dpaudit.instrument.script.claim_log import (
@@ -18,8 +20,10 @@ from dpaudit.instrument.script.claim_log import (
     ReadClaim,
     StatedEpsilon,
 )
+from dpaudit.instrument.script.exchange import Exchange, join_ranks
 from dpaudit.instrument.script.launch import Ending, How, Program
 from dpaudit.instrument.script.mark import step
+from dpaudit.instrument.script.ranked import leave_part, record_all
 from dpaudit.instrument.script.script_run import ScriptRun, record_script
 from dpaudit.instrument.script.traces import FedOptimizer
 
@@ -28,6 +32,7 @@ __all__ = [
     "Calibration",
     "Ending",
     "Engine",
+    "Exchange",
     "FedOptimizer",
     "How",
     "NoiseUsed",
@@ -35,6 +40,9 @@ __all__ = [
     "ReadClaim",
     "ScriptRun",
     "StatedEpsilon",
+    "join_ranks",
+    "leave_part",
+    "record_all",
     "record_script",
     "step",
 ]

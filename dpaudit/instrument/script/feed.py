@@ -46,8 +46,10 @@ class Pass:
 class StepLog:
     """The steps of one optimizer, by how far the feed was at each."""
 
-    def __init__(self, optimizer: str) -> None:
+    def __init__(self, optimizer: str, number: int) -> None:
         self.optimizer = optimizer
+        self.number = number
+        """Steps that the optimizer made before the first of these."""
         self.uses = array("q")
         """Uses of the feed before the end of each step."""
 
@@ -118,11 +120,11 @@ class Feed:
         if self.delivered:
             self.passes[self.pass_of[-1]].uses += 1
 
-    def step(self, key: int, optimizer: str) -> bool:
-        """Note a step of an optimizer; tell whether batches of this feed went into it."""
+    def step(self, key: int, optimizer: str, number: int) -> bool:
+        """Note a step of an optimizer, its `number`-th; tell whether batches of this feed went into it."""
         log = self.steps.get(key)
         if log is None:
-            log = self.steps[key] = StepLog(optimizer)
+            log = self.steps[key] = StepLog(optimizer, number)
         before = log.uses[-1] if log.uses else 0
         log.uses.append(len(self.uses))
         return len(self.uses) > before

@@ -130,6 +130,7 @@ class OpacusClaims:
             noise, norm = optimizer.noise_multiplier, optimizer.max_grad_norm
             expected = _number(getattr(optimizer, "expected_batch_size", None))
             self._log.noised(float(noise), _number(norm), expected)
+            self._session.data_parallel |= type(optimizer).__name__.startswith("Distributed")
 
         self._session.guarded(note)
         return done

@@ -38,6 +38,14 @@ class ScriptRun:
     steps: int
     """Steps of the optimizer of the first trace, with those that no batch went into."""
     notes: tuple[str, ...]
+    in_group: bool = False
+    """Whether the program joined a process group of torch."""
+    data_parallel: bool = False
+    """Whether it wrapped a model to average gradients over ranks."""
+    unjudgeable: str = ""
+    """Of several ranks: why no verdict can be given."""
+    doubt: str = ""
+    """Of several ranks: why it cannot be called consistent."""
 
     @property
     def main(self) -> FedOptimizer:
@@ -52,6 +60,7 @@ def record_script(
     strict: bool = False,
     num_records: int | None = None,
     own_stdout: bool = True,
+    is_rank: bool = False,
 ) -> ScriptRun:
     """Run a program as it is, and record which records go into each optimizer step.
 
@@ -65,25 +74,28 @@ def record_script(
       strict: whether a failure of the recording ends the program.
       num_records: N; None takes it from the data set.
       own_stdout: whether what the program prints goes where it would go; else it goes to standard error.
+      is_rank: whether it is one of several ranks, whose traces will be joined.
 
     Raises:
       TargetError: no such program, or no optimizer step that batches of a known loader went into.
       DpauditError: strict, and the recording failed.
     """
     try:
-        return _recorded(program, Session(steps=steps, strict=strict), num_records, own_stdout)
+        return _recorded(program, Session(steps=steps, strict=strict), num_records, own_stdout, is_rank)
     finally:
         gc.collect()  # what only the program held: worker processes, memory of the device
 
 
-def _recorded(program: Program, session: Session, num_records: int | None, own_stdout: bool) -> ScriptRun:
+def _recorded(
+    program: Program, session: Session, num_records: int | None, own_stdout: bool, is_rank: bool
+) -> ScriptRun:
     claims = ClaimLog(lambda: max(session.all_steps.values(), default=0))
     output = contextlib.nullcontext() if own_stdout else stdout_to_stderr()
     with output, _watching(session, claims):
         ending = run_program(program)[0]
     if session.strict and session.failure:
         raise DpauditError(f"the recording failed: {session.failure}", "Please report it.")
-    traces, problems = read_traces(session.feeds, num_records)
+    traces, problems = read_traces(session.feeds, num_records, is_rank)
     by_hand = mark.is_marked_by_hand(session)
     traces.sort(key=lambda one: (one.number != by_hand, -one.batches, one.number))
     if not traces:
@@ -96,6 +108,8 @@ def _recorded(program: Program, session: Session, num_records: int | None, own_s
         claim=claims.read(),
         steps=session.all_steps[traces[0].number],
         notes=tuple(notes),
+        in_group=session.in_group,
+        data_parallel=session.data_parallel,
     )
 
 

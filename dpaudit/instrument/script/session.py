@@ -54,6 +54,10 @@ class Session:
         self.recording = True
         self.failure = ""
         self.stopped = False
+        self.in_group = False
+        """Whether the program joined a process group of torch."""
+        self.data_parallel = False
+        """Whether it wrapped a model to average gradients over ranks."""
         self.seen: dict[str, int] = {}
         """Loaders that cannot be followed: why -> batches."""
         self.backwards = 0
@@ -200,8 +204,9 @@ class Session:
             self._use()  # gradients by other means: torch.func, by hand
         self._used_at[key] = self.backwards
         label = name or type(optimizer).__name__
-        fed = [feed.step(key, label) for feed in self.feeds if feed.delivered]
-        self.all_steps[key] = self.all_steps.get(key, 0) + 1
+        number = self.all_steps.get(key, 0)
+        fed = [feed.step(key, label, number) for feed in self.feeds if feed.delivered]
+        self.all_steps[key] = number + 1
         if any(fed):
             self.counts[key] = self.counts.get(key, 0) + 1
         if self._limit is None:

@@ -43,9 +43,20 @@ class TorchPatches:
         wrappings.wrap(torch.autograd, "backward", differentiate)
         wrappings.wrap(torch.autograd, "grad", differentiate)
         wrappings.wrap(_BaseDataLoaderIter, "_next_index", self._next_index)
+        if torch.distributed.is_available():
+            wrappings.wrap(torch.distributed, "init_process_group", self._join_group)
+            wrappings.wrap(torch.nn.parallel.DistributedDataParallel, "__init__", self._wrap_model)
         for kind in family(DataLoader):
             self._patch_class(kind)
         wrappings.replace(DataLoader, "__init_subclass__", classmethod(self._on_new_class))
+
+    def _join_group(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+        self._session.in_group = True
+        return original(*args, **kwargs)
+
+    def _wrap_model(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+        self._session.data_parallel = True
+        return original(*args, **kwargs)
 
     def _on_new_class(self, kind: Any, /, **options: Any) -> None:
         super(DataLoader, kind).__init_subclass__(**options)  # type: ignore[misc]

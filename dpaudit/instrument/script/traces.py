@@ -17,8 +17,10 @@ from dpaudit.instrument.recorder import Recorder
 from dpaudit.instrument.records import RecordNumbers, number_records
 from dpaudit.instrument.result import Recording, finish
 from dpaudit.instrument.script.attribution import Attribution, Pattern, attribute
+from dpaudit.instrument.script.content_sample import content_sample
 from dpaudit.instrument.script.feed import Feed, IntArray, StepLog
 
+_NUMBERED = (Method.CARRIED, Method.NEXT_INDEX)
 _FEW_STEPS = 4
 """Steps below which one batch may well have been used by most of them."""
 
@@ -33,6 +35,10 @@ class FedOptimizer:
     recording: Recording
     batches: int
     """Different batches that went into its steps."""
+    step_numbers: IntArray
+    """Of the optimizer's steps, that of each row of the trace, from 0; shape (rows,)."""
+    sample: tuple[int, ...] | None = None
+    """By which ranks tell whether they read one data set; None: not taken, or it cannot be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +51,13 @@ class _FeedSource:
     rows: RecordNumbers | None
 
 
-def traces_of(feed: Feed, num_records: int | None) -> Iterator[FedOptimizer]:
+def traces_of(feed: Feed, num_records: int | None, is_rank: bool = False) -> Iterator[FedOptimizer]:
     """Give the trace of each optimizer that batches of this feed went into.
+
+    Args:
+      feed: of one data set.
+      num_records: N as the user gives it.
+      is_rank: whether traces of other ranks will be joined with it.
 
     Raises:
       DpauditError: record numbers out of range, or that contradict N.
@@ -56,18 +67,27 @@ def traces_of(feed: Feed, num_records: int | None) -> Iterator[FedOptimizer]:
     told = attribute(feed.uses, feed.pass_of, feed.log.sizes)
     indices = feed.log.indices()
     offsets = np.concatenate(([0], np.cumsum(np.asarray(feed.log.sizes, np.int64))))
+    sample = content_sample(feed.dataset) if is_rank and feed.method in _NUMBERED else None
     for number, log in feed.steps.items():
-        recorder, batches, unfed, used = _steps(feed, told, log, indices, offsets)
+        recorder, batches, fed, used = _steps(feed, told, log, indices, offsets)
         if recorder.steps == 0 or recorder.indices().size == 0:
             continue
         _refuse_kept_batches(feed, told, recorder.steps)
+        unfed = len(log.uses) - int(fed[0]) - len(fed)
         notes = tuple(_notes(feed, told, unfed))
         recorder.uncertain = feed.uncertain
         rows = _rows(feed, used)
         source = _FeedSource(feed.method, feed.facts, notes, rows)
         # `finish` reads method, facts, notes and rows of its source, and nothing else.
         recording = finish(recorder, source, stated=num_records, labels=None, seed=None)  # type: ignore[arg-type]
-        yield FedOptimizer(number=number, optimizer=log.optimizer, recording=recording, batches=batches)
+        yield FedOptimizer(
+            number=number,
+            optimizer=log.optimizer,
+            recording=recording,
+            batches=batches,
+            step_numbers=fed + log.number,
+            sample=sample,
+        )
 
 
 def _refuse_kept_batches(feed: Feed, told: Attribution, steps: int) -> None:
@@ -89,19 +109,16 @@ def _refuse_kept_batches(feed: Feed, told: Attribution, steps: int) -> None:
 
 def _steps(
     feed: Feed, told: Attribution, log: StepLog, indices: npt.NDArray[Any], offsets: IntArray
-) -> tuple[Recorder, int, int, set[int]]:
-    """Put together the batches of each step; also count them, and the steps without any, and the passes."""
+) -> tuple[Recorder, int, IntArray, set[int]]:
+    """Put together the batches of each step that has any; give their count, the steps, the passes."""
     recorder = Recorder()
     recorder.start_run()
     limits = np.concatenate(([0], np.asarray(log.uses, np.int64)))
     seen_pass = -1
     batches: set[int] = set()
     passes: set[int] = set()
-    unfed = 0
-    for begin, end in zip(limits[:-1].tolist(), limits[1:].tolist(), strict=True):
-        if begin == end:
-            unfed += recorder.steps > 0
-            continue
+    fed = np.flatnonzero(np.diff(limits))
+    for begin, end in zip(limits[fed].tolist(), limits[fed + 1].tolist(), strict=True):
         used = (range(told.first[use], told.last[use]) for use in range(begin, end))
         numbers = list(dict.fromkeys(itertools.chain.from_iterable(used)))
         source = feed.pass_of[numbers[-1]]
@@ -112,7 +129,7 @@ def _steps(
         batches.update(numbers)
         parts = [indices[offsets[number] : offsets[number + 1]] for number in numbers]
         recorder.add(parts[0] if len(parts) == 1 else np.concatenate(parts))
-    return recorder, len(batches), unfed, passes
+    return recorder, len(batches), fed, passes
 
 
 def _rows(feed: Feed, passes: set[int]) -> RecordNumbers | None:
@@ -130,7 +147,8 @@ def _rows(feed: Feed, passes: set[int]) -> RecordNumbers | None:
     lookup = np.zeros(inside.rows, np.int64)
     every = np.arange(inside.rows) if inside.numbers is None else inside.numbers
     lookup[:] = np.minimum(np.searchsorted(distinct, every), len(distinct) - 1)
-    return RecordNumbers(len(distinct), lookup)
+    origins = distinct if inside.origins is None else inside.origins[distinct]
+    return RecordNumbers(len(distinct), lookup, origins)
 
 
 def _notes(feed: Feed, told: Attribution, unfed: int) -> Iterator[str]:
@@ -152,7 +170,9 @@ def _notes(feed: Feed, told: Attribution, unfed: int) -> Iterator[str]:
         )
 
 
-def read_traces(feeds: list[Feed], num_records: int | None) -> tuple[list[FedOptimizer], list[str]]:
+def read_traces(
+    feeds: list[Feed], num_records: int | None, is_rank: bool = False
+) -> tuple[list[FedOptimizer], list[str]]:
     """Give all traces, and why others could not be had."""
     found: list[FedOptimizer] = []
     problems: list[str] = []
@@ -161,7 +181,7 @@ def read_traces(feeds: list[Feed], num_records: int | None) -> tuple[list[FedOpt
         if feed.unreadable:
             problems.append(f"Batches of {what} cannot be followed: {feed.unreadable}.")
         try:
-            found += traces_of(feed, num_records)
+            found += traces_of(feed, num_records, is_rank)
         except DpauditError as error:
             problems.append(f"Batches of {what} cannot be followed: {error.message}. {error.hint}".rstrip())
     return found, problems

@@ -1,0 +1,17 @@
+"""Wrong: a DistributedSampler with set_epoch, shuffled epochs that are accounted for as Poisson."""
+
+from parts import BATCH, STEPS, account, data, join, sgd, train_step, wrapped
+from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
+
+rank, world = join()
+dataset = data()
+sampler = DistributedSampler(dataset)
+loader = DataLoader(dataset, batch_size=BATCH // world, sampler=sampler)
+model = wrapped()
+optimizer = sgd(model)
+for epoch in range(STEPS // len(loader)):
+    sampler.set_epoch(epoch)
+    for batch in loader:
+        train_step(model, optimizer, batch)
+account()
