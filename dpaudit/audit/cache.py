@@ -71,7 +71,6 @@ class AuditCache:
         return self.directory / f"{claim.stem}-{hashlib.sha256(str(claim).encode()).hexdigest()[:12]}.json"
 
 
-
 def environment() -> str:
     """Hash what every audit depends on: Python, the installed packages, dpaudit itself."""
     installed = sorted({f"{one.name}=={one.version}" for one in importlib.metadata.distributions()})
