@@ -563,3 +563,20 @@ def test_nothing_of_a_program_stays_behind(write) -> None:
     record_script(write(SAME["persistent workers"]))
     assert not multiprocessing.active_children()
     assert "next_to_it" not in sys.modules
+
+
+def test_a_step_without_backward_over_an_empty_batch_is_an_empty_step(write: Callable[..., Program]) -> None:
+    program = write(
+        "data = TensorDataset(torch.rand(N, 2), torch.arange(N) % 2)\n"
+        "drawn = [[0, 1], [], [2], [], [], [3, 4]]\n"
+        "for batch in DataLoader(data, batch_sampler=drawn, collate_fn=list):\n"
+        "    optimizer.zero_grad()\n"
+        "    if batch:\n"
+        "        model(torch.stack([x for x, _ in batch])).sum().backward()\n"
+        "    for weight in model.parameters():\n"
+        "        weight.grad = torch.randn_like(weight)\n"
+        "    optimizer.step()\n"
+    )
+    run = record_script(program)
+    assert batches(run) == [[0, 1], [], [2], [], [], [3, 4]]
+    assert run.main.step_numbers.tolist() == [0, 1, 2, 3, 4, 5]

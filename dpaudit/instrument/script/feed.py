@@ -52,6 +52,8 @@ class StepLog:
         """Steps that the optimizer made before the first of these."""
         self.uses = array("q")
         """Uses of the feed before the end of each step."""
+        self.reached = array("q")
+        """Batches delivered before the end of each step."""
 
 
 class Feed:
@@ -127,4 +129,5 @@ class Feed:
             log = self.steps[key] = StepLog(optimizer, number)
         before = log.uses[-1] if log.uses else 0
         log.uses.append(len(self.uses))
+        log.reached.append(self.delivered)
         return len(self.uses) > before

@@ -117,10 +117,15 @@ def _steps(
     seen_pass = -1
     batches: set[int] = set()
     passes: set[int] = set()
-    fed = np.flatnonzero(np.diff(limits))
-    for begin, end in zip(limits[fed].tolist(), limits[fed + 1].tolist(), strict=True):
+    reached = np.concatenate(([0], np.asarray(log.reached, np.int64)))
+    # A program may leave out the backward of an empty batch, and still add noise and step.
+    empty = (np.diff(reached) > 0) & (np.diff(offsets[reached]) == 0) & (told.pattern is Pattern.DIRECT)
+    fed = np.flatnonzero((np.diff(limits) > 0) | empty)
+    for begin, end, latest in zip(
+        limits[fed].tolist(), limits[fed + 1].tolist(), reached[fed + 1].tolist(), strict=True
+    ):
         used = (range(told.first[use], told.last[use]) for use in range(begin, end))
-        numbers = list(dict.fromkeys(itertools.chain.from_iterable(used)))
+        numbers = list(dict.fromkeys(itertools.chain.from_iterable(used))) or [latest - 1]
         source = feed.pass_of[numbers[-1]]
         if source != seen_pass:
             recorder.start_epoch()
