@@ -9,7 +9,7 @@ PARALLEL ?= -n auto --dist loadfile
 
 .PHONY: demo test slow lint bench clean
 
-demo: $(VENV)/.demo  ## audit six real loaders and leave an HTML report of each under reports/
+demo: $(VENV)/.demo  ## audit ten loaders and trainings and leave an HTML report of each under reports/
 	$(BIN)/dpaudit check audits --reports reports
 
 test: $(VENV)/.test  ## the fast tests
