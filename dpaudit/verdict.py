@@ -222,7 +222,8 @@ def _not_refuted(evidence: Evidence, limit: float | None) -> Reason:
         agreeing.append(_mechanism_in_words(canary))
     if limit is not None:
         agreeing.append(f"{_strongest(evidence)} does not exceed the claimed epsilon {_claimed(limit)}")
-    sentence = ", and ".join(agreeing) + "."
+    *before, last = agreeing
+    sentence = (", ".join(before) + ", and " if before else "") + last + "."
     return Reason("DPA101", sentence[0].upper() + sentence[1:])
 
 
