@@ -13,7 +13,7 @@ demo: $(VENV)/.demo  ## audit ten loaders and trainings and leave an HTML report
 	$(BIN)/dpaudit check audits --reports reports
 
 test: $(VENV)/.test  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
+	$(BIN)/python -m pytest $(PARALLEL)
 
 slow: $(VENV)/.test  ## calibration of every guarantee, comparisons with peers
 	$(BIN)/python -m pytest -m slow $(PARALLEL)
