@@ -30,11 +30,6 @@ def help_texts() -> str:
     return _help(*([name] for name in cli.list_commands(click.Context(cli))))
 
 
-def train_help() -> str:
-    """Give the help of docs/training.md."""
-    return _help(["train"])
-
-
 def _help(*commands: list[str]) -> str:
     from dpaudit.cli.main import cli
 
@@ -328,7 +323,6 @@ SOURCES: dict[str, tuple[str, Callable[[], str]]] = {
     "canary updates": ("docs/canary-methods.md", canary_updates),
     "canary black box": ("docs/canary-methods.md", canary_black_box),
     "canary speed": ("docs/canary-methods.md", canary_speed),
-    "train help": ("docs/training.md", train_help),
     "training accuracy": ("docs/training.md", training_accuracy),
     "training compiled": ("docs/training.md", training_compiled),
     "training modes": ("docs/training.md", training_modes),
