@@ -7,8 +7,8 @@
 Flow: `launch` runs the program as `__main__`. `torch_patches` puts taps on torch's iterators
 (`iterators`), on backward and on optimizer steps; they report to a `session`, which keeps one `feed`
 for each data set. Afterwards `attribution` tells which batches went into which step and `traces` makes
-recordings of them. `opacus_claims` and `dp_accounting_claims` fill a `claim_log`: a new library of
-accountants is one such file. Of several ranks each leaves a `rank_part` by the `exchange`;
+recordings of them. `opacus_claims` and `dp_accounting_claims` fill a `claim_log`. A new library is one such
+file and one line in `ecosystems`. Of several ranks each leaves a `rank_part` by the `exchange`;
 `union` joins them.
 """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from dpaudit.instrument.facts import LoaderFacts
@@ -18,6 +20,16 @@ class _ByHand:
 
 
 _BY_HAND = _ByHand()
+
+
+@contextlib.contextmanager
+def listening(session: Session) -> Iterator[None]:
+    """Let `step` report to a session until the block ends."""
+    _running.append(session)
+    try:
+        yield
+    finally:
+        _running.pop()
 
 
 def step(records: Any = None, *, num_records: int | None = None) -> None:

@@ -9,12 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dpaudit.errors import DpauditError, TargetError
-from dpaudit.instrument.after_import import after_import
 from dpaudit.instrument.script import mark
 from dpaudit.instrument.script.claim_log import ClaimLog, ReadClaim
-from dpaudit.instrument.script.dp_accounting_claims import DpAccountingClaims
+from dpaudit.instrument.script.ecosystems import watching
 from dpaudit.instrument.script.launch import Ending, Program, run_program
-from dpaudit.instrument.script.opacus_claims import OpacusClaims
 from dpaudit.instrument.script.output import stdout_to_stderr
 from dpaudit.instrument.script.session import Session
 from dpaudit.instrument.script.traces import FedOptimizer, read_traces
@@ -91,7 +89,7 @@ def _recorded(
 ) -> ScriptRun:
     claims = ClaimLog(lambda: max(session.all_steps.values(), default=0))
     output = contextlib.nullcontext() if own_stdout else stdout_to_stderr()
-    with output, _watching(session, claims):
+    with output, watching(session, claims), mark.listening(session):
         ending = run_program(program)[0]
     if session.strict and session.failure:
         raise DpauditError(f"the recording failed: {session.failure}", "Please report it.")
@@ -111,32 +109,6 @@ def _recorded(
         in_group=session.in_group,
         data_parallel=session.data_parallel,
     )
-
-
-@contextlib.contextmanager
-def _watching(session: Session, claims: ClaimLog) -> Iterator[None]:
-    def install_torch() -> None:
-        from dpaudit.instrument.script.torch_patches import TorchPatches
-
-        patches = TorchPatches(session)
-        undo.callback(patches.remove)
-        patches.install()
-
-    def install_guarded() -> None:
-        session.guarded(install_torch)  # a torch without the places that are patched must still train
-
-    def install_claims(kind: type[OpacusClaims] | type[DpAccountingClaims]) -> None:
-        reader = kind(session, claims)
-        undo.callback(reader.remove)
-        session.guarded(reader.install)
-
-    with contextlib.ExitStack() as undo:
-        undo.enter_context(after_import("torch", install_guarded))
-        undo.enter_context(after_import("opacus", lambda: install_claims(OpacusClaims)))
-        undo.enter_context(after_import("dp_accounting", lambda: install_claims(DpAccountingClaims)))
-        mark._running.append(session)
-        undo.callback(mark._running.pop)
-        yield
 
 
 def _how_it_ended(session: Session, ending: Ending) -> Iterator[str]:

@@ -13,6 +13,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from dpaudit.instrument.carried import CarryingDataset, FingerprintingDataset
 from dpaudit.instrument.methods import Method
+from dpaudit.instrument.script.claim_log import ClaimLog
 from dpaudit.instrument.script.iterators import attach, is_torch_iterator, remember_sent
 from dpaudit.instrument.script.session import Handover, Session
 from dpaudit.instrument.script.wrapping import Wrappings, family
@@ -22,7 +23,7 @@ from dpaudit.instrument.torch_loader import is_pipe, stand_in
 class TorchPatches:
     """Installed while a program runs, and taken back after it; nothing in user objects is touched."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, _: ClaimLog) -> None:
         self._session = session
         self._wrappings = Wrappings()
         self.remove = self._wrappings.remove
