@@ -12,7 +12,7 @@ from types import ModuleType
 
 @contextlib.contextmanager
 def after_import(name: str, action: Callable[[], None]) -> Iterator[None]:
-    """Call `action` once: now if the top-level module `name` is loaded, else when it gets loaded.
+    """Call `action` once: now if the module `name` is loaded, else when it gets loaded.
 
     A module that is not imported before the block ends never triggers the action.
     """

@@ -580,3 +580,32 @@ def test_a_step_without_backward_over_an_empty_batch_is_an_empty_step(write: Cal
     run = record_script(program)
     assert batches(run) == [[0, 1], [], [2], [], [], [3, 4]]
     assert run.main.step_numbers.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_look_at_the_training_set_in_the_middle_of_an_epoch_stays_out(
+    write: Callable[..., Program],
+) -> None:
+    text = """
+loader = DataLoader(Augmented(), batch_size=B, shuffle=True)
+for number, batch in enumerate(loader):
+    train(batch)
+    if number % 3 == 0:
+        for x, y in DataLoader(loader.dataset, batch_size=8):
+            model(x)
+"""
+    program = write(text)
+    assert batches(record_script(program)) == namespace(program)["seen"]
+
+
+def test_records_that_are_stated_stand_beside_gradients_that_are_seen(write: Callable[..., Program]) -> None:
+    text = """
+import dpaudit
+for step in range(12):
+    drawn = torch.nonzero(torch.rand(N) < 0.2).flatten().tolist()
+    seen.append(drawn)
+    (model.weight.sum() * len(drawn)).backward()
+    optimizer.step()
+    dpaudit.step(drawn, num_records=N)
+"""
+    program = write(text)
+    assert batches(record_script(program)) == namespace(program)["seen"]

@@ -37,6 +37,9 @@ GALLERY: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "by_hand_poisson": ("consistent", "poisson", ()),
     "numpy_marked_steps": ("consistent", "poisson", ()),
     "jax_poisson": ("consistent", "poisson", ("jax_privacy",)),
+    "jax_plan": ("consistent", "poisson", ("jax_privacy",)),
+    "jax_marked_steps": ("consistent", "poisson", ("jax_privacy",)),
+    "jax_cyclic_accounted": ("consistent", "cyclic_poisson", ("jax_privacy",)),
     "shuffled_without_amplification": ("consistent", "shuffle", ()),
     "opacus_thrown_away": ("refuted", "shuffle", ("opacus",)),
     "opacus_no_poisson": ("refuted", "shuffle", ("opacus",)),
@@ -59,6 +62,11 @@ GALLERY: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "balanced_classes": ("refuted", "fixed_size", ()),
     "fixed_size_draws": ("refuted", "fixed_size", ()),
     "jax_cyclic": ("refuted", "cyclic_poisson", ("jax_privacy",)),
+    "jax_thrown_away": ("refuted", "shuffle", ("jax_privacy",)),
+    "jax_skips_empty_batches": ("unsupported", "unrecognised", ("jax_privacy",)),
+    "jax_joins_two_batches": ("unsupported", "unrecognised", ("jax_privacy",)),
+    "jax_cuts_batches": ("inconclusive", "poisson", ("jax_privacy",)),
+    "jax_band_matrix": ("inconclusive", "cyclic_poisson", ("jax_privacy",)),
     "plain_torch": ("inconclusive", "shuffle", ()),
 }
 QUICK = ("opacus_poisson", "opacus_thrown_away")
@@ -92,7 +100,7 @@ def test_each_program_gets_its_verdict(name: str, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_gallery_is_whole() -> None:
-    assert {path.stem for path in PROGRAMS.glob("*.py")} == {*GALLERY, "parts"}
+    assert {path.stem for path in PROGRAMS.glob("*.py")} == {*GALLERY, "parts", "jax_parts"}
 
 
 def gallery_table() -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from dpaudit.instrument.script.claim_log import ClaimLog
+from dpaudit.instrument.script.claim_log import Calibration, ClaimLog
 from dpaudit.instrument.script.session import Session
 from dpaudit.instrument.script.wrapping import Wrappings
 
@@ -53,11 +55,48 @@ class DpAccountingClaims:
         return epsilon
 
     def _search(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+        tried: dict[float, Any] = {}
+        asked = self._session.guarded(lambda: _remembering(original, args, kwargs, tried))
         self._log.searching += 1
         try:
-            return original(*args, **kwargs)
+            found = original(*args, **kwargs) if asked is None else original(**asked)
         finally:
             self._log.searching -= 1
+        if asked is not None and not self._log.searching:
+            self._session.guarded(lambda: self._note_found(asked, tried.get(found)))
+        return found
+
+    def _note_found(self, asked: dict[str, Any], event: Any) -> None:
+        unread: list[str] = []
+        parts = [] if event is None else list(_subsampled_gaussians(event, 1, unread))
+        self._log.unread += unread
+        if len(parts) != 1:
+            return
+        rate, noise, steps = parts[0]
+        self._log.calibrations.append(
+            Calibration(
+                target_epsilon=float(asked["target_epsilon"]),
+                target_delta=float(asked["target_delta"]),
+                sampling_rate=rate,
+                steps=steps,
+                noise_multiplier=noise,
+            )
+        )
+
+
+def _remembering(
+    original: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tried: dict[float, Any]
+) -> dict[str, Any]:
+    """Give the arguments of a search by name; events that it tries go into `tried`, by their parameter."""
+    asked = inspect.signature(original).bind(*args, **kwargs).arguments
+    make = asked["make_event_from_param"]
+
+    @functools.wraps(make)
+    def made(parameter: float) -> Any:
+        event = tried[parameter] = make(parameter)
+        return event
+
+    return {**asked, "make_event_from_param": made}
 
 
 def _subsampled_gaussians(event: Any, count: int, unread: list[str]) -> Iterator[tuple[float, float, int]]:

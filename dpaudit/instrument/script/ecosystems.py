@@ -31,6 +31,9 @@ ECOSYSTEMS = {
     "torch": "torch_patches:TorchPatches",
     "opacus": "opacus_claims:OpacusClaims",
     "dp_accounting": "dp_accounting_claims:DpAccountingClaims",
+    "optax": "optax_steps:OptaxSteps",
+    "jax_privacy": "jax_privacy_batches:JaxPrivacyBatches",
+    "jax_privacy.accounting": "jax_privacy_claims:JaxPrivacyClaims",
 }
 
 

@@ -79,6 +79,8 @@ class Feed:
         """Rows of the innermost data set that the loader of each pass could reach; None: all."""
         self.replaced = 0
         """Data set objects that took the place of an earlier one of the same class and length."""
+        self.stated = False
+        """Whether the program says itself when its batches are used."""
         self.uncertain = 0
         self.unreadable = ""
         """Why batches cannot be followed; "" while they can."""
@@ -90,8 +92,8 @@ class Feed:
 
     @property
     def current(self) -> Pass | None:
-        """The latest pass."""
-        return self.passes[-1] if self.passes else None
+        """The pass that the latest batch came from; one that was begun within it may be over."""
+        return self.passes[self.pass_of[-1]] if self.pass_of else None
 
     def start_pass(self, rows: IntArray | None, dropped: Dropped | None = None) -> Pass:
         """Begin a pass; `rows` are those of the innermost data set that it can reach."""

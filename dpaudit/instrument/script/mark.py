@@ -11,6 +11,7 @@ from dpaudit.instrument.methods import Method
 from dpaudit.instrument.script.feed import Feed
 from dpaudit.instrument.script.session import Session
 
+_STATED = "dpaudit.step"
 _running: list[Session] = []
 """The session of the program that runs, if one is audited."""
 
@@ -35,13 +36,13 @@ def listening(session: Session) -> Iterator[None]:
 def step(records: Any = None, *, num_records: int | None = None) -> None:
     """Mark the end of an optimizer step; outside an audit this does nothing.
 
-    For loops without a torch optimizer (updates by hand, JAX, NumPy). Batches of torch DataLoaders
-    are followed by themselves; of other loaders say which records went into the step. Once a program
-    marks its steps, those of torch optimizers do not count.
+    For loops whose steps are not seen by themselves (updates by hand, NumPy). Batches of torch
+    DataLoaders and of jax_privacy are followed; of other loaders say which records went into the
+    step. Once a program marks its steps, others do not count.
 
     Args:
       records: whole numbers of the records in this step, shape (B,), empty for an empty batch; or a
-        boolean mask of shape (N,). None: the batches of torch DataLoaders since the last step.
+        boolean mask of shape (N,). None: the batches of the loaders that are followed since the last step.
       num_records: N, where records are given.
     """
     if not _running:
@@ -51,14 +52,16 @@ def step(records: Any = None, *, num_records: int | None = None) -> None:
 
 
 def _marked(session: Session, records: Any, num_records: int | None) -> None:
+    session.settle()
     if records is not None:
         feed = next((feed for feed in session.feeds if feed.dataset is _BY_HAND), None)
         if feed is None:
-            feed = Feed(_BY_HAND, Method.STREAM, LoaderFacts(loader="dpaudit.step"))
+            feed = Feed(_BY_HAND, Method.STREAM, LoaderFacts(loader=_STATED))
+            feed.stated = True
             feed.start_pass(None)
             session.feeds.append(feed)
         if num_records is not None:
-            feed.facts = LoaderFacts(loader="dpaudit.step", num_records=num_records)
+            feed.facts = LoaderFacts(loader=_STATED, num_records=num_records)
         feed.deliver(feed.passes[0], records, True)
         session.latest = feed.passes[0]
         feed.use()
@@ -68,3 +71,8 @@ def _marked(session: Session, records: Any, num_records: int | None) -> None:
 def is_marked_by_hand(session: Session) -> int | None:
     """Give the number of the steps that the program marked itself; None if it marked none."""
     return session.number_of(_BY_HAND)
+
+
+def is_stated(facts: LoaderFacts) -> bool:
+    """Tell records that the program stated from those of a loader that is followed."""
+    return facts.loader == _STATED

@@ -12,15 +12,17 @@ from dpaudit.errors import DpauditError, TargetError
 from dpaudit.instrument.script import mark
 from dpaudit.instrument.script.claim_log import ClaimLog, ReadClaim
 from dpaudit.instrument.script.ecosystems import watching
+from dpaudit.instrument.script.late_doubts import is_bare_update, late_notes, why_unclear
 from dpaudit.instrument.script.launch import Ending, Program, run_program
 from dpaudit.instrument.script.output import stdout_to_stderr
-from dpaudit.instrument.script.session import Session
+from dpaudit.instrument.script.session import Session, Stop
 from dpaudit.instrument.script.traces import FedOptimizer, read_traces
 
 _FOLLOWED = (
-    "Followed are batches of torch DataLoaders up to the steps of torch optimizers, in the process that was "
-    "started. Where a program has neither, call dpaudit.step(records) at the end of each step, or audit its "
-    "loader by a function batches(seed, steps)."
+    "Followed are batches of torch DataLoaders and of jax_privacy up to the steps of torch optimizers, of "
+    "optax and of jax_privacy's noise, in the process that was started. Where a program has no such steps, "
+    "call dpaudit.step() at the end of each; where it has no such loader, dpaudit.step(records), or audit "
+    "its loader by a function batches(seed, steps)."
 )
 
 
@@ -41,7 +43,7 @@ class ScriptRun:
     data_parallel: bool = False
     """Whether it wrapped a model to average gradients over ranks."""
     unjudgeable: str = ""
-    """Of several ranks: why no verdict can be given."""
+    """Why no verdict can be given."""
     doubt: str = ""
     """Of several ranks: why it cannot be called consistent."""
 
@@ -87,18 +89,21 @@ def record_script(
 def _recorded(
     program: Program, session: Session, num_records: int | None, own_stdout: bool, is_rank: bool
 ) -> ScriptRun:
-    claims = ClaimLog(lambda: max(session.all_steps.values(), default=0))
+    claims = ClaimLog(lambda: session.most_steps)
     output = contextlib.nullcontext() if own_stdout else stdout_to_stderr()
     with output, watching(session, claims), mark.listening(session):
         ending = run_program(program)[0]
+        if not session.stopped:
+            with contextlib.suppress(Stop):
+                session.guarded(session.settle)
     if session.strict and session.failure:
         raise DpauditError(f"the recording failed: {session.failure}", "Please report it.")
     traces, problems = read_traces(session.feeds, num_records, is_rank)
-    by_hand = mark.is_marked_by_hand(session)
-    traces.sort(key=lambda one: (one.number != by_hand, -one.batches, one.number))
+    traces.sort(key=lambda one: _rank(session, one))
     if not traces:
         raise _nothing_seen(session, ending, problems)
-    notes = [*_how_it_ended(session, ending), *_others(traces), *problems, *_unfollowed(session)]
+    notes = [*_how_it_ended(session, ending), *_others(session, traces), *problems, *_unfollowed(session)]
+    notes += late_notes(session, traces[0])
     return ScriptRun(
         program=program,
         ending=ending,
@@ -108,7 +113,15 @@ def _recorded(
         notes=tuple(notes),
         in_group=session.in_group,
         data_parallel=session.data_parallel,
+        unjudgeable=session.unjudgeable or why_unclear(session, traces[0]),
     )
+
+
+def _rank(session: Session, one: FedOptimizer) -> tuple[bool, bool, bool, int, int]:
+    """Order traces: steps that the program marks first, bare updates last, then by size."""
+    marked = one.number == mark.is_marked_by_hand(session)
+    stated = mark.is_stated(one.recording.facts)
+    return not marked, not stated, is_bare_update(session, one), -one.batches, one.number
 
 
 def _how_it_ended(session: Session, ending: Ending) -> Iterator[str]:
@@ -122,10 +135,12 @@ def _how_it_ended(session: Session, ending: Ending) -> Iterator[str]:
         yield f"ATTENTION: the recording failed on the way ({session.failure}); what came later is not in it."
 
 
-def _others(traces: list[FedOptimizer]) -> Iterator[str]:
+def _others(session: Session, traces: list[FedOptimizer]) -> Iterator[str]:
     main = traces[0]
     for other in traces[1:]:
         facts = other.recording.facts
+        if is_bare_update(session, other) and not is_bare_update(session, main):
+            continue  # of parameters, by what the steps of the other released
         if 2 * other.recording.trace.steps >= main.recording.trace.steps and other.batches > 1:
             yield (
                 f"Not audited: {other.batches} batches of another loader or for another optimizer "
@@ -136,10 +151,12 @@ def _others(traces: list[FedOptimizer]) -> Iterator[str]:
 def _unfollowed(session: Session) -> Iterator[str]:
     for why, batches in session.seen.items():
         yield f"Not followed: {batches} batches; {why}."
+    if session.late.uncounted:
+        yield "Not followed: steps of JAX on several devices cannot be counted, for each tells of them."
 
 
 def _nothing_seen(session: Session, ending: Ending, problems: list[str]) -> TargetError:
-    came = f"{session.batches} batches of torch DataLoaders were handed out"
+    came = f"{session.batches} batches of torch or jax_privacy were handed out"
     if ending.is_failure:
         return TargetError(f"the program {ending.how.value} before any training was seen: {ending.message}")
     if session.failure:
@@ -147,7 +164,8 @@ def _nothing_seen(session: Session, ending: Ending, problems: list[str]) -> Targ
     told = " ".join([*problems, *_unfollowed(session)])
     steps = sum(session.all_steps.values())
     if not steps:
-        hint = "" if "torch" in sys.modules else " It did not even import torch."
+        known = "torch" in sys.modules or "optax" in sys.modules
+        hint = "" if known else " It did not even import torch."
         return TargetError(f"no optimizer step was seen; {came}.{hint} {told}".rstrip(), _FOLLOWED)
     kept = [feed for feed in session.feeds if feed.delivered and not len(feed.uses)]
     if kept and not told:

@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from dpaudit.instrument.carried import Carried
-from dpaudit.instrument.facts import loader_facts
+from dpaudit.instrument.facts import LoaderFacts, loader_facts
 from dpaudit.instrument.methods import Method
 from dpaudit.instrument.script.feed import Dropped, Feed, IntArray, Pass
+from dpaudit.instrument.script.late_steps import LateSteps
 from dpaudit.instrument.script.roots import same_object, same_shape, trace_to_root
 
 _T = TypeVar("_T")
@@ -60,6 +61,10 @@ class Session:
         """Whether it wrapped a model to average gradients over ranks."""
         self.seen: dict[str, int] = {}
         """Loaders that cannot be followed: why -> batches."""
+        self.late = LateSteps()
+        """Steps of compiled code."""
+        self.unjudgeable = ""
+        """Why no verdict can be given."""
         self.backwards = 0
         self._explicit = False
         self.counts: dict[int, int] = {}
@@ -94,14 +99,18 @@ class Session:
     def open_tap(self, loader: Any, method: Method) -> Tap:
         """Prepare to follow one pass of a loader."""
         root, rows = trace_to_root(loader.dataset)
-        feed = self._feed_of(root, method)
-        if feed is None:
-            feed = Feed(root, method, loader_facts(loader))
-            self.feeds.append(feed)
-        feed.facts = loader_facts(loader)
-        return Tap(feed, rows)
+        return Tap(self.feed_of(root, method, loader_facts(loader)), rows)
 
-    def _feed_of(self, root: Any, method: Method) -> Feed | None:
+    def feed_of(self, root: Any, method: Method, facts: LoaderFacts) -> Feed:
+        """Give the feed of a data set, made anew where it is the first batch of it."""
+        feed = self._known_feed(root, method)
+        if feed is None:
+            feed = Feed(root, method, facts)
+            self.feeds.append(feed)
+        feed.facts = facts
+        return feed
+
+    def _known_feed(self, root: Any, method: Method) -> Feed | None:
         for feed in self.feeds:
             if feed.method is method and same_object(feed.dataset, root):
                 return feed
@@ -147,7 +156,12 @@ class Session:
             handover.started = tap.feed.start_pass(tap.rows)
         self._deliver(tap, handover.started, carried)
 
+    def settle(self) -> None:
+        """Take in the steps that compiled code has made by now."""
+        self.late.take_in(self)
+
     def _deliver(self, tap: Tap, source: Pass, carried: Carried) -> None:
+        self.settle()
         tap.feed.deliver(source, carried.indices, carried.certain)
         self.latest = source
         self._count_batch()
@@ -164,12 +178,19 @@ class Session:
             raise Stop
 
     @property
+    def most_steps(self) -> int:
+        """Steps of the busiest optimizer so far."""
+        self.settle()
+        return max(self.all_steps.values(), default=0)
+
+    @property
     def batches(self) -> int:
         """Batches handed to the program so far, by loaders of every kind."""
         return self._batches
 
     def ended(self, tap: Tap) -> None:
         """Note that torch's iterator has no more batches, or starts anew."""
+        self.settle()
         if tap.started is not None:
             tap.started.finished = True
             tap.started = None
@@ -179,13 +200,14 @@ class Session:
     def backward(self) -> None:
         """Note that gradients were taken: every live pass has its latest batch, or more, in them."""
         self._explicit = True
-        self._use()
+        self.use()
 
-    def _use(self) -> None:
+    def use(self) -> None:
+        """Note that batches were used, by whatever means."""
         self.backwards += 1
         for feed in self.feeds:
             current = feed.current
-            if current is None or not current.delivered:
+            if current is None or feed.stated:
                 continue
             # A prefetcher reaches the end of its pass before the last batches are used, and the iterator
             # of `next(iter(loader))` is gone at once. Batches that were all fetched and kept stay out.
@@ -201,7 +223,7 @@ class Session:
         """
         key = self._key(optimizer)
         if not self._explicit and self.backwards == self._used_at.get(key, 0):
-            self._use()  # gradients by other means: torch.func, by hand
+            self.use()  # gradients by other means: torch.func, by hand
         self._used_at[key] = self.backwards
         label = name or type(optimizer).__name__
         number = self.all_steps.get(key, 0)

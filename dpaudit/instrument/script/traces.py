@@ -96,7 +96,7 @@ def _refuse_kept_batches(feed: Feed, told: Attribution, steps: int) -> None:
     Raises:
       DpauditError: there is such a batch.
     """
-    if feed.method is Method.STREAM or steps < _FEW_STEPS:
+    if steps < _FEW_STEPS:
         return
     most = int(np.bincount(told.first).max(initial=0))
     if 2 * most > len(told.first):

@@ -1,0 +1,69 @@
+"""What can be said of steps that compiled code told: whether they show what went into them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from dpaudit.instrument.script.late_steps import UNTOLD, LateOptimizer
+from dpaudit.instrument.script.session import Session
+from dpaudit.instrument.script.traces import FedOptimizer
+
+_REPEATED = (
+    "Batches went into more than one step each. Several models that are trained side by side look the same "
+    "as one that is trained twice on a batch: call dpaudit.step() at the end of each step of one of them."
+)
+_ACCUMULATED = (
+    "optax.MultiSteps joins several batches in one step, which the update of the parameters does not show: "
+    "call dpaudit.step() where it really steps."
+)
+_WHOLE = (
+    "Each batch was taken to be used whole: what the program cuts off before its gradients is not seen, for "
+    "nothing counts the records there, as jax_privacy.clipped_grad would."
+)
+_COUNTED = "At each step, as many records were clipped as the batches hold (jax_privacy.clipped_grad)."
+
+
+def late_optimizer(session: Session, trace: FedOptimizer) -> LateOptimizer | None:
+    """Give what told the steps of a trace; None where they were not told by compiled code."""
+    return next((one for one in session.late.optimizers if session.number_of(one) == trace.number), None)
+
+
+def is_bare_update(session: Session, trace: FedOptimizer) -> bool:
+    """Tell whether the steps of a trace are updates of parameters, which may follow noisy releases."""
+    late = late_optimizer(session, trace)
+    return late is not None and not late.adds_noise
+
+
+def why_unclear(session: Session, trace: FedOptimizer) -> str:
+    """Say why the steps of a trace do not show what went into them; "" if they do."""
+    late = late_optimizer(session, trace)
+    if late is None:
+        return ""
+    if session.late.accumulates and not late.adds_noise:
+        return _ACCUMULATED
+    steps = trace.recording.trace.steps
+    if steps > trace.batches:
+        return _REPEATED
+    told, held = _gradients(late, trace)
+    other = int(np.count_nonzero((told != UNTOLD) & (told != held)))
+    if not other:
+        return ""
+    return (
+        f"In {other} of {steps} steps jax_privacy.clipped_grad was given another number of records than the "
+        "batches hold: the program cuts them, adds to them, or does not say which places are padding "
+        "(is_padding_example). Say what went in: dpaudit.step(records) at the end of each step."
+    )
+
+
+def late_notes(session: Session, trace: FedOptimizer) -> Iterator[str]:
+    """Say what is assumed of steps that compiled code told."""
+    late = late_optimizer(session, trace)
+    if late is not None:
+        yield _WHOLE if (_gradients(late, trace)[0] == UNTOLD).any() else _COUNTED
+
+
+def _gradients(late: LateOptimizer, trace: FedOptimizer) -> tuple[np.ndarray, np.ndarray]:
+    """Give the records that gradients were told to be of, and those that the batches hold, at each step."""
+    return np.asarray(late.gradients, np.int64)[trace.step_numbers], trace.recording.trace.batch_sizes

@@ -1,0 +1,38 @@
+"""Steps of optax: where a program puts updates on its parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optax
+
+from dpaudit.instrument.script.claim_log import ClaimLog
+from dpaudit.instrument.script.jax_reports import listen, report_step
+from dpaudit.instrument.script.session import Session
+from dpaudit.instrument.script.wrapping import Wrappings
+
+_NAME = "optax.apply_updates"
+
+
+class OptaxSteps:
+    """Installed once the program has imported optax, and taken back after it."""
+
+    def __init__(self, session: Session, _: ClaimLog) -> None:
+        self._session = session
+        self._wrappings = Wrappings()
+        self.remove = self._wrappings.remove
+
+    def install(self) -> None:
+        """Patch what every training loop over optax calls once a step."""
+        listen(self._session)
+        self._wrappings.wrap(optax, "apply_updates", self._apply)
+        self._wrappings.wrap(optax.MultiSteps, "__init__", self._accumulate)
+
+    def _apply(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+        parameters = original(*args, **kwargs)
+        self._session.guarded(lambda: report_step(self._session, parameters, _NAME, False))
+        return parameters
+
+    def _accumulate(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+        self._session.late.accumulates = True
+        return original(*args, **kwargs)
