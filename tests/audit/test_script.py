@@ -247,3 +247,20 @@ train(*private(), epochs=2)
         ("dp_accounting RdpAccountant", 0),
     ]
     assert [(part.sampling_rate, part.steps) for part in done.claim.accounted] == [(0.1, 90)]
+
+
+def test_a_search_by_dp_accounting_is_a_claim(run) -> None:
+    text = """
+import dp_accounting
+from dp_accounting import rdp
+def event(noise):
+    return dp_accounting.SelfComposedDpEvent(
+        dp_accounting.PoissonSampledDpEvent(0.1, dp_accounting.GaussianDpEvent(noise)), 20)
+found = dp_accounting.calibrate_dp_mechanism(rdp.RdpAccountant, event, 3.0, target_delta=1e-5)
+train(model, base, plain, 2)
+"""
+    done = run(text)
+    (plan,) = done.claim.calibrations
+    assert (plan.target_epsilon, plan.target_delta, plan.sampling_rate, plan.steps) == (3.0, 1e-5, 0.1, 20)
+    assert done.claim.stated == ()
+    assert audited(done).verdict.outcome.value == "refuted"

@@ -18,6 +18,7 @@ from dpaudit.provenance import collect
 
 torch = pytest.importorskip("torch")
 PROGRAMS = Path(__file__).parent / "programs"
+STAND_INS = Path(__file__).parents[1] / "stand_ins"  # for libraries that no package index has
 
 # Program -> (verdict, what runs, libraries it needs).
 GALLERY: dict[str, tuple[str, str, tuple[str, ...]]] = {
@@ -40,6 +41,8 @@ GALLERY: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "jax_plan": ("consistent", "poisson", ("jax_privacy",)),
     "jax_marked_steps": ("consistent", "poisson", ("jax_privacy",)),
     "jax_cyclic_accounted": ("consistent", "cyclic_poisson", ("jax_privacy",)),
+    "fastdp_poisson": ("consistent", "poisson", ("fastDP",)),
+    "private_transformers_poisson": ("consistent", "poisson", ("private_transformers",)),
     "shuffled_without_amplification": ("consistent", "shuffle", ()),
     "opacus_thrown_away": ("refuted", "shuffle", ("opacus",)),
     "opacus_no_poisson": ("refuted", "shuffle", ("opacus",)),
@@ -61,6 +64,8 @@ GALLERY: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "by_hand_less_noise": ("refuted", "poisson", ("opacus",)),
     "balanced_classes": ("refuted", "fixed_size", ()),
     "fixed_size_draws": ("refuted", "fixed_size", ()),
+    "fastdp_shuffle": ("refuted", "shuffle", ("fastDP",)),
+    "private_transformers_shuffle": ("refuted", "shuffle", ("private_transformers",)),
     "jax_cyclic": ("refuted", "cyclic_poisson", ("jax_privacy",)),
     "jax_thrown_away": ("refuted", "shuffle", ("jax_privacy",)),
     "jax_skips_empty_batches": ("unsupported", "unrecognised", ("jax_privacy",)),
@@ -88,9 +93,9 @@ def run(name: str) -> ScriptRun:
 )
 def test_each_program_gets_its_verdict(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     verdict, scheme, libraries = GALLERY[name]
+    monkeypatch.setattr(sys, "path", [*sys.path, str(STAND_INS)])
     for library in libraries:
         require(library)
-    monkeypatch.setattr(sys, "path", [*sys.path])
     ran = run(name)
     assert not ran.ending.is_failure, ran.ending.traceback
     report = audit_script(ran, PrivacyClaim(), provenance=collect(command=[]))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """A call that made a training private (Opacus' `make_private`)."""
+    """A call that made a training private (Opacus' `make_private`, an engine that is attached)."""
 
     noise_multiplier: float
     clip_norm: float | None
@@ -16,14 +16,10 @@ class Engine:
     num_records: int
     expected_batch_size: float | None
     """By which the summed gradients are divided."""
-    steps_per_epoch: int
+    sampling_rate: float
+    """Rate that the engine accounts for."""
     clipping: str | None = None
     library: str = ""
-
-    @property
-    def sampling_rate(self) -> float:
-        """Rate that the engine accounts for."""
-        return 1 / self.steps_per_epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The libraries that a watched program may use: what is patched in each, once the program imports it.
 
-One entry and one file for each library. A file gives a class that is made from the session and the claim
-log, patches the library by `install`, and takes everything back by `remove`.
+One entry for each library, and one file. A file gives what is made from the session and the claim log,
+patches the library by `install`, and takes everything back by `remove`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ class Ecosystem(Protocol):
         """Patch the library, which the program has just imported."""
 
 
-#: Name of the library that is waited for -> module here and class in it. Modules may import the library.
+#: Name of the library that is waited for -> module here and what makes its patches. Modules may import it.
 ECOSYSTEMS = {
     "torch": "torch_patches:TorchPatches",
     "opacus": "opacus_claims:OpacusClaims",
     "dp_accounting": "dp_accounting_claims:DpAccountingClaims",
+    "fastDP": "attached_engines:fast_dp",
+    "private_transformers": "attached_engines:private_transformers",
     "optax": "optax_steps:OptaxSteps",
     "jax_privacy": "jax_privacy_batches:JaxPrivacyBatches",
     "jax_privacy.accounting": "jax_privacy_claims:JaxPrivacyClaims",

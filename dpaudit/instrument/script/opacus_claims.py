@@ -54,7 +54,7 @@ class OpacusClaims:
             poisson_sampling=bool(asked.get("poisson_sampling", True)),
             num_records=len(loader.dataset),
             expected_batch_size=_number(getattr(optimizer, "expected_batch_size", None)),
-            steps_per_epoch=length_of(loader) or 1,
+            sampling_rate=1 / (length_of(loader) or 1),
             clipping=asked.get("clipping", "flat"),
             library=self._log.library,
         )
