@@ -364,3 +364,49 @@ def test_counts_of_the_records_are_compared(write) -> None:
     run, batches = recorded(write(LOOP))
     assert any("as many records were clipped" in note for note in run.notes)
     assert np.array_equal(run.main.recording.trace.batch_sizes, [len(batch) for batch in batches])
+
+
+def test_a_plan_and_searches_for_noise_are_claims(write) -> None:
+    text = """
+import dp_accounting
+from jax_privacy import accounting
+from jax_privacy.experimental.execution_plan import BandMFExecutionPlanConfig
+accountant = accounting.DpsgdTrainingAccountant(accounting.RdpAccountantConfig())
+found = accounting.calibrate_noise_multiplier(target_epsilon=3.0, accountant=accountant, batch_sizes=6,
+    num_updates=T, num_samples=N, target_delta=1e-5)
+cycles = accounting.calibrate_num_updates(target_epsilon=20.0, accountant=accountant, noise_multipliers=1.0,
+    batch_sizes=6, num_samples=N, target_delta=1e-5, cycle_length=2)
+plan = BandMFExecutionPlanConfig(
+    iterations=T, strategy=[1.0], epsilon=5.0, delta=1e-5, sampling_prob=0.1, noise_seed=0).plan
+params = accounting.DpParams(noise_multipliers=2.0, batch_size=6, num_samples=N, delta=1e-5)
+asked = accountant.compute_epsilon(T, params)
+"""
+    program = write(text + LOOP)
+    values, (run, _) = alone(program), recorded(program)
+    first, second, third = run.claim.calibrations
+    assert (first.target_epsilon, first.sampling_rate, first.steps) == (3.0, 0.1, 12)
+    assert first.noise_multiplier == values["found"]
+    assert (second.sampling_rate, second.steps, second.noise_multiplier) == (0.2, values["cycles"] // 2, 1.0)
+    assert (third.target_epsilon, third.target_delta, third.sampling_rate, third.steps) == (
+        5.0,
+        1e-5,
+        0.1,
+        12,
+    )
+    (stated,) = run.claim.stated
+    assert stated.epsilon == values["asked"]
+    (accounted,) = stated.accounted
+    assert (accounted.sampling_rate, accounted.noise_multiplier, accounted.steps) == (0.1, 2.0, 12)
+    assert run.claim.unread == ()
+
+
+def test_an_account_of_fixed_sizes_is_not_taken_for_poisson(write) -> None:
+    text = """
+from jax_privacy import accounting
+accountant = accounting.DpsgdTrainingAccountant(accounting.RdpAccountantConfig())
+accountant.compute_epsilon(T, accounting.DpParams(
+    noise_multipliers=2.0, batch_size=6, num_samples=N, delta=1e-5,
+    sampling_method=accounting.SamplingMethod.FIXED_BATCH_SIZE))
+"""
+    run, _ = recorded(write(text + LOOP))
+    assert "FIXED_BATCH_SIZE" in run.claim.unread[0]

@@ -7,8 +7,9 @@
 Flow: `launch` runs the program as `__main__`. `torch_patches` puts taps on torch's iterators
 (`iterators`), on backward and on optimizer steps; they report to a `session`, which keeps one `feed`
 for each data set. Afterwards `attribution` tells which batches went into which step and `traces` makes
-recordings of them. `opacus_claims` and `dp_accounting_claims` fill a `claim_log`. A new library is one such
-file and one line in `ecosystems`. Of several ranks each leaves a `rank_part` by the `exchange`;
+recordings of them. What compiled code does tells of itself (`jax_reports`, `late_steps`). `opacus_claims`,
+`attached_engines` and others fill a `claim_log`. A new library is one such file and one line in
+`ecosystems`. Of several ranks each leaves a `rank_part` by the `exchange`;
 `union` joins them.
 """
 
