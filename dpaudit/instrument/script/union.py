@@ -56,7 +56,7 @@ def joint_run(first: ScriptRun, parts: Sequence[RankPart], stated: int | None) -
         traces=(joined, *first.traces[1:]),
         steps=union.steps,
         ending=ending,
-        unjudgeable=_copies(parts),
+        unjudgeable=first.unjudgeable or _copies(parts),
         doubt=_drift(parts),
     )
 
