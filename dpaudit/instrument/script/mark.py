@@ -8,7 +8,6 @@ from typing import Any
 
 from dpaudit.instrument.facts import LoaderFacts
 from dpaudit.instrument.methods import Method
-from dpaudit.instrument.script.feed import Feed
 from dpaudit.instrument.script.session import Session
 
 _running: list[Session] = []
@@ -20,6 +19,8 @@ class _ByHand:
 
 
 _BY_HAND = _ByHand()
+BY_HAND = "dpaudit.step()"
+"""Name of the optimizer of such steps."""
 
 
 @contextlib.contextmanager
@@ -54,15 +55,14 @@ def _marked(session: Session, records: Any, num_records: int | None) -> None:
     if records is not None:
         feed = next((feed for feed in session.feeds if feed.dataset is _BY_HAND), None)
         if feed is None:
-            feed = Feed(_BY_HAND, Method.STREAM, LoaderFacts(loader="dpaudit.step"))
+            feed = session.new_feed(_BY_HAND, Method.STREAM, LoaderFacts(loader="dpaudit.step"))
             feed.start_pass(None)
-            session.feeds.append(feed)
         if num_records is not None:
-            feed.facts = LoaderFacts(loader="dpaudit.step", num_records=num_records)
+            feed.know(LoaderFacts(loader="dpaudit.step", num_records=num_records))
         feed.deliver(feed.passes[0], records, True)
         session.latest = feed.passes[0]
         feed.use()
-    session.stepped(_BY_HAND, "dpaudit.step()")
+    session.stepped(_BY_HAND, BY_HAND)
 
 
 def is_marked_by_hand(session: Session) -> int | None:

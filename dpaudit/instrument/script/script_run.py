@@ -5,17 +5,23 @@ from __future__ import annotations
 import contextlib
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from dpaudit.errors import DpauditError, TargetError
 from dpaudit.instrument.script import mark
 from dpaudit.instrument.script.claim_log import ClaimLog, ReadClaim
 from dpaudit.instrument.script.ecosystems import watching
+from dpaudit.instrument.script.feed_log import FeedLog
 from dpaudit.instrument.script.launch import Ending, Program, run_program
+from dpaudit.instrument.script.live_steps import Examiner, LiveResult, LiveSteps
 from dpaudit.instrument.script.output import stdout_to_stderr
 from dpaudit.instrument.script.session import Session
-from dpaudit.instrument.script.traces import FedOptimizer, read_traces
+from dpaudit.instrument.script.shelf import Shelf
+from dpaudit.instrument.script.spool import Spool
+from dpaudit.instrument.script.spooled import read_feeds
+from dpaudit.instrument.script.traces import FedOptimizer, main_first, read_traces
 
 _FOLLOWED = (
     "Followed are batches of torch DataLoaders up to the steps of torch optimizers, in the process that was "
@@ -44,6 +50,8 @@ class ScriptRun:
     """Of several ranks: why no verdict can be given."""
     doubt: str = ""
     """Of several ranks: why it cannot be called consistent."""
+    live: LiveResult | None = None
+    """What a test that ran along has seen of the first trace; None: there was none, or nothing to test."""
 
     @property
     def main(self) -> FedOptimizer:
@@ -59,6 +67,8 @@ def record_script(
     num_records: int | None = None,
     own_stdout: bool = True,
     is_rank: bool = False,
+    stream: Path | None = None,
+    follow: Callable[[ClaimLog], Examiner] | None = None,
 ) -> ScriptRun:
     """Run a program as it is, and record which records go into each optimizer step.
 
@@ -73,31 +83,47 @@ def record_script(
       num_records: N; None takes it from the data set.
       own_stdout: whether what the program prints goes where it would go; else it goes to standard error.
       is_rank: whether it is one of several ranks, whose traces will be joined.
+      stream: a new directory to which the recording goes as it grows, in place of memory; at the end it
+        is the directory of the first trace. A kill loses at most the last chunk.
+      follow: makes what tests each step as it comes, given what the program claims; None: nothing does.
 
     Raises:
+      TraceError: the directory cannot be made or written.
       TargetError: no such program, or no optimizer step that batches of a known loader went into.
       DpauditError: strict, and the recording failed.
     """
-    try:
-        return _recorded(program, Session(steps=steps, strict=strict), num_records, own_stdout, is_rank)
+    spool = None if stream is None else Spool(stream)
+    new_log = FeedLog if spool is None else spool.new_log
+    session = [Session(steps=steps, strict=strict, new_log=lambda: new_log(follow is not None))]
+    try:  # the session is handed over: what it holds of the program must be gone at the end
+        return _recorded(program, session.pop(), num_records, own_stdout, is_rank, spool, follow)
     finally:
         gc.collect()  # what only the program held: worker processes, memory of the device
 
 
 def _recorded(
-    program: Program, session: Session, num_records: int | None, own_stdout: bool, is_rank: bool
+    program: Program,
+    session: Session,
+    num_records: int | None,
+    own_stdout: bool,
+    is_rank: bool,
+    spool: Spool | None,
+    follow: Callable[[ClaimLog], Examiner] | None,
 ) -> ScriptRun:
     claims = ClaimLog(lambda: max(session.all_steps.values(), default=0))
+    if follow is not None:
+        session.live = LiveSteps(follow(claims), num_records)
     output = contextlib.nullcontext() if own_stdout else stdout_to_stderr()
     with output, watching(session, claims), mark.listening(session):
         ending = run_program(program)[0]
     if session.strict and session.failure:
         raise DpauditError(f"the recording failed: {session.failure}", "Please report it.")
-    traces, problems = read_traces(session.feeds, num_records, is_rank)
-    by_hand = mark.is_marked_by_hand(session)
-    traces.sort(key=lambda one: (one.number != by_hand, -one.batches, one.number))
+    traces, problems = _read(session, num_records, is_rank, spool)
+    traces.sort(key=main_first(mark.is_marked_by_hand(session)))
     if not traces:
         raise _nothing_seen(session, ending, problems)
+    if spool is not None:
+        spool.settle(traces[0].place)
     notes = [*_how_it_ended(session, ending), *_others(traces), *problems, *_unfollowed(session)]
     return ScriptRun(
         program=program,
@@ -108,11 +134,30 @@ def _recorded(
         notes=tuple(notes),
         in_group=session.in_group,
         data_parallel=session.data_parallel,
+        live=None
+        if session.live is None
+        else session.live.result(traces[0].number, traces[0].recording.trace),
     )
 
 
+def _read(
+    session: Session, num_records: int | None, is_rank: bool, spool: Spool | None
+) -> tuple[list[FedOptimizer], list[str]]:
+    """Put the traces together; those on disk from what is there, as after a kill."""
+    if spool is None:
+        return read_traces(session.feeds, num_records, is_rank)
+    damage = spool.close()
+    feeds = read_feeds(spool.path)
+    for number, stored in feeds.items():
+        stored.dataset = session.feeds[number].dataset
+    traces, problems = read_traces(list(feeds.values()), num_records, is_rank, Shelf(spool.path))
+    return traces, [*problems, *([f"ATTENTION: {damage}."] if damage else [])]
+
+
 def _how_it_ended(session: Session, ending: Ending) -> Iterator[str]:
-    if session.stopped:
+    if session.refuted:
+        yield "The program was stopped at the step that refuted its claim."
+    elif session.stopped:
         yield "The program was stopped after the wanted number of steps."
     elif ending.is_failure:
         yield f"ATTENTION: the program {ending.how.value} ({ending.message}); what it did before was audited."

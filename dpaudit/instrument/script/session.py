@@ -14,9 +14,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from dpaudit.instrument.carried import Carried
-from dpaudit.instrument.facts import loader_facts
+from dpaudit.instrument.facts import LoaderFacts, loader_facts
 from dpaudit.instrument.methods import Method
 from dpaudit.instrument.script.feed import Dropped, Feed, IntArray, Pass
+from dpaudit.instrument.script.feed_log import FeedLog
+from dpaudit.instrument.script.live_steps import LiveSteps
 from dpaudit.instrument.script.roots import same_object, same_shape, trace_to_root
 
 _T = TypeVar("_T")
@@ -49,8 +51,19 @@ class Tap:
 class Session:
     """One audited run of a program."""
 
-    def __init__(self, *, steps: int | None = None, strict: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        steps: int | None = None,
+        strict: bool = False,
+        new_log: Callable[[], FeedLog] = FeedLog,
+        live: LiveSteps | None = None,
+    ) -> None:
         self.feeds: list[Feed] = []
+        self.live = live
+        self.refuted = False
+        """Whether the program was stopped because a test that ran along refuted its claim."""
+        self._new_log = new_log
         self.recording = True
         self.failure = ""
         self.stopped = False
@@ -96,10 +109,15 @@ class Session:
         root, rows = trace_to_root(loader.dataset)
         feed = self._feed_of(root, method)
         if feed is None:
-            feed = Feed(root, method, loader_facts(loader))
-            self.feeds.append(feed)
-        feed.facts = loader_facts(loader)
+            feed = self.new_feed(root, method, loader_facts(loader))
+        feed.know(loader_facts(loader))
         return Tap(feed, rows)
+
+    def new_feed(self, dataset: Any, method: Method, facts: LoaderFacts) -> Feed:
+        """Begin to follow the batches of another data set."""
+        feed = Feed(dataset, method, facts, self._new_log())
+        self.feeds.append(feed)
+        return feed
 
     def _feed_of(self, root: Any, method: Method) -> Feed | None:
         for feed in self.feeds:
@@ -108,8 +126,7 @@ class Session:
         for feed in self.feeds:  # a data set that is made anew for each pass
             over = feed.current is None or feed.current.ended
             if feed.method is method and over and same_shape(feed.dataset, root):
-                feed.replaced += 1
-                feed.dataset = root
+                feed.replace(root)
                 return feed
         return None
 
@@ -197,7 +214,7 @@ class Session:
         """Note a step of an optimizer.
 
         Raises:
-          Stop: it was the last of the wanted steps.
+          Stop: it was the last of the wanted steps, or is the one that refutes the claim.
         """
         key = self._key(optimizer)
         if not self._explicit and self.backwards == self._used_at.get(key, 0):
@@ -209,6 +226,11 @@ class Session:
         self.all_steps[key] = number + 1
         if any(fed):
             self.counts[key] = self.counts.get(key, 0) + 1
+        if self.live is not None and any(
+            self.live.stepped(feed, key, by_hand=bool(name)) for feed in self.feeds if key in feed.steps
+        ):
+            self.stopped = self.refuted = True
+            raise Stop
         if self._limit is None:
             return
         fed_enough = self.counts.get(key, 0) >= self._limit
