@@ -178,16 +178,16 @@ def test_records_told_by_content_are_left_to_the_end(tmp_path: Path) -> None:
     watching = Watching()
     run = follow(Program(str(tmp_path / "train.py")), watching)
     assert run.live is None
-    assert watching.said == ["records of this loader are told by their content"]
+    assert set(watching.said) == {"records of this loader are told by their content"}
 
 
 def test_batches_cut_from_one_are_never_tested(tmp_path: Path) -> None:
     text = (
         "(x,) = next(iter(DataLoader(data, batch_size=N)))\n"
         "for k in range(60):\n    train([x[k % 8 * B:][:B]])\n"
-        "for batch in DataLoader(data, batch_size=1):\n    train(batch)\n" * 1
+        "for batch in DataLoader(data, batch_size=1):\n    train(batch)\n"
     )
-    (tmp_path / "train.py").write_text(SETUP + text + "for _ in range(2):\n    train(batch)\n")
+    (tmp_path / "train.py").write_text(SETUP + text)
     watching = Watching(refutes_at=1, stop=True)
     with pytest.raises(Exception, match="one and the same batch"):
         follow(Program(str(tmp_path / "train.py")), watching)

@@ -55,6 +55,17 @@ class StepLog:
         """Uses of the feed before the end of each step."""
         self.reached = array("q")
         """Batches delivered before the end of each step."""
+        self.skips: list[tuple[int, int, int]] = []
+        """Of each step that was not made: steps made, uses and batches delivered by then."""
+
+    def begins(self) -> tuple[IntArray, IntArray]:
+        """Give uses and batches delivered at the begin of each step; those of skipped steps are in none."""
+        uses, reached = (
+            np.array([0, *made[:-1]], np.int64)[: len(made)] for made in (self.uses, self.reached)
+        )
+        for step, used, delivered in self.skips:
+            uses[step : step + 1], reached[step : step + 1] = used, delivered
+        return uses, reached
 
 
 class Feed:
@@ -155,12 +166,26 @@ class Feed:
         """Note a step of an optimizer, its `number`-th; tell whether batches of this feed went into it."""
         if self.unreadable:
             return False
+        log = self._log_of(key, optimizer, number)
+        self.log.mark(Event.STEPPED, key)
+        before = log.uses[-1] if log.uses else 0
+        if log.skips:
+            before = max(before, log.skips[-1][1])
+        log.uses.append(len(self.uses))
+        log.reached.append(self.delivered)
+        return len(self.uses) > before
+
+    def skip(self, key: int, optimizer: str, number: int) -> None:
+        """Note that a step was not made, and that the gradients taken for it are lost."""
+        if self.unreadable:
+            return
+        log = self._log_of(key, optimizer, number)
+        self.log.mark(Event.SKIPPED, key)
+        log.skips.append((len(log.uses), len(self.uses), self.delivered))
+
+    def _log_of(self, key: int, optimizer: str, number: int) -> StepLog:
         log = self.steps.get(key)
         if log is None:
             log = self.steps[key] = StepLog(optimizer, number)
             self.log.describe(self)
-        self.log.mark(Event.STEPPED, key)
-        before = log.uses[-1] if log.uses else 0
-        log.uses.append(len(self.uses))
-        log.reached.append(self.delivered)
-        return len(self.uses) > before
+        return log

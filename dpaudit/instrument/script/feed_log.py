@@ -9,7 +9,7 @@ import numpy as np
 
 from dpaudit.instrument.index_log import IndexLog, IntArray, one_dimensional
 
-_BITS = 3
+_BITS = 4
 _RECENT = 256
 """Batches at hand one by one: more than accumulated steps hold."""
 
@@ -29,6 +29,8 @@ class Event(IntEnum):
     """The batch before may hold records that were not delivered."""
     REPLACED = 7
     """Another data set object of the same shape took the place of the last one."""
+    SKIPPED = 8
+    """A step of the optimizer of that number was not made, and what was used for it is lost."""
 
 
 def numbers_of(batch: Any, step: int) -> IntArray:

@@ -112,17 +112,15 @@ class LiveSteps:
         place = (id(feed), key)
         if place not in self._pairs:
             self._pairs[place] = _Pair(feed, key, by_hand, self._stated)
-            if feed.method is Method.FINGERPRINT:
-                self._examiner.cannot("records of this loader are told by their content")
         pair = self._pairs[place]
-        if feed.method is Method.FINGERPRINT:
-            pair.count()  # it may still be what is audited in the end
-            return False
         uses = self._uses[id(feed)]
         uses.advance(feed)
         pair.count()
         if max(self._pairs.values(), key=_Pair.weight) is not pair or pair.rows_seen < _FIRST_LOOK:
             pair.missed()
+            return False
+        if feed.method is Method.FINGERPRINT:
+            self._examiner.cannot("records of this loader are told by their content")
             return False
         if not pair.take(self._examiner, uses):
             return False
@@ -248,9 +246,12 @@ class _Pair:
         """Give the batches of the step that has just been made, each use having the one before it."""
         log, feed = self.feed.steps[self.key], self.feed
         begin = log.uses[-2] if len(log.uses) > 1 else 0
+        before = log.reached[-2] if len(log.reached) > 1 else 0
+        if log.skips and log.skips[-1][0] == len(log.uses) - 1:
+            _, begin, before = log.skips[-1]
         if log.uses[-1] > begin:
             return list(dict.fromkeys(feed.uses[use] - 1 for use in range(begin, log.uses[-1])))
-        before, reached = (log.reached[-2] if len(log.reached) > 1 else 0), log.reached[-1]
+        reached = log.reached[-1]
         return [reached - 1] if reached > before and not any(feed.log.sizes[before:reached]) else None
 
     def _same_subset(self, numbers: list[int]) -> bool:

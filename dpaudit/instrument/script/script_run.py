@@ -30,6 +30,12 @@ _FOLLOWED = (
 )
 
 
+_SKIPPED = (
+    "A gradient scaler skipped {} steps because of the gradients of their batches, and who sees the updates "
+    "sees that, without noise: no proof covers it. Choose a scale that never overflows, or bfloat16."
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptRun:
     """What one run of a program gave."""
@@ -49,7 +55,7 @@ class ScriptRun:
     unjudgeable: str = ""
     """Of several ranks: why no verdict can be given."""
     doubt: str = ""
-    """Of several ranks: why it cannot be called consistent."""
+    """Why it cannot be called consistent."""
     live: LiveResult | None = None
     """What a test that ran along has seen of the first trace; None: there was none, or nothing to test."""
 
@@ -134,6 +140,7 @@ def _recorded(
         notes=tuple(notes),
         in_group=session.in_group,
         data_parallel=session.data_parallel,
+        doubt=_SKIPPED.format(traces[0].skipped) if traces[0].skipped else "",
         live=None
         if session.live is None
         else session.live.result(traces[0].number, traces[0].recording.trace),

@@ -239,6 +239,18 @@ class Session:
             self.stopped = True
             raise Stop
 
+    def skipped(self, optimizer: Any) -> None:
+        """Note that a gradient scaler found gradients that are not finite, and did not let an optimizer step.
+
+        A step that is made later has finite gradients: what was used for this one is not in them.
+        """
+        while hasattr(optimizer, "original_optimizer"):  # Opacus' stands for the one that really steps
+            optimizer = optimizer.original_optimizer
+        key = self._key(optimizer)
+        for feed in self.feeds:
+            if feed.delivered:
+                feed.skip(key, type(optimizer).__name__, self.all_steps.get(key, 0))
+
     def _key(self, optimizer: Any) -> int:
         """Number an optimizer object; another one that got the memory of a dead one is new."""
         known = self._optimizers.get(id(optimizer))

@@ -139,10 +139,11 @@ def _replay(
         feed.subsets[begun] = subsets[subset - 1] if subset else None
     feed.uses = _array(position[event == Event.USED])
     for key, (name, first) in optimizers.items():
-        stepped = (event == Event.STEPPED) & (number == key)
-        if stepped.any():
-            log = feed.steps[key] = StepLog(name, first)
-            log.uses, log.reached = _array(uses_before[stepped]), _array(position[stepped])
+        stepped, skipped = ((event == one) & (number == key) for one in (Event.STEPPED, Event.SKIPPED))
+        log = feed.steps[key] = StepLog(name, first)
+        log.uses, log.reached = _array(uses_before[stepped]), _array(position[stepped])
+        made = np.cumsum(stepped)
+        log.skips = list(zip(*(of[skipped].tolist() for of in (made, uses_before, position)), strict=True))
     feed.uncertain = int((event == Event.UNCERTAIN).sum())
     feed.replaced = int((event == Event.REPLACED).sum())
     turned = event == Event.TURNED

@@ -42,6 +42,8 @@ class FedOptimizer:
     """Of the optimizer's steps, that of each row of the trace, from 0; shape (rows,)."""
     sample: tuple[int, ...] | None = None
     """By which ranks tell whether they read one data set; None: not taken, or it cannot be."""
+    skipped: int = 0
+    """Steps that a gradient scaler did not let it make."""
     place: Path | None = None
     """Directory of the trace; None: it is in memory."""
 
@@ -78,12 +80,14 @@ def traces_of(
     offsets = np.concatenate(([0], np.cumsum(np.asarray(feed.log.sizes, np.int64))))
     sample = content_sample(feed.dataset) if is_rank and feed.method in _NUMBERED else None
     for number, log in feed.steps.items():
+        if not log.uses:
+            continue
         fed = fed_steps(feed, told, log, offsets)
         if not np.diff(offsets)[fed.batches].any():
             continue
         refuse_kept_batches(feed, told, len(fed.steps))
         unfed = len(log.uses) - int(fed.steps[0]) - len(fed.steps)
-        notes = tuple(_notes(feed, told, unfed))
+        notes = tuple(_notes(feed, told, unfed, len(log.skips)))
         source = _FeedSource(feed.method, feed.facts, notes, rows_of(feed, fed.passes))
         recorder = shelf.recorder(feed.method)
         # Recorders read method, facts, notes and rows of a source, and nothing else.
@@ -98,6 +102,7 @@ def traces_of(
             batches=len(fed.batches),
             step_numbers=fed.steps + log.number,
             sample=sample,
+            skipped=len(log.skips),
             place=shelf.keep(recorder, recording),
         )
 
@@ -137,20 +142,24 @@ class FedSteps:
 
 def fed_steps(feed: Feed, told: Attribution, log: StepLog, offsets: IntArray) -> FedSteps:
     """Find the steps that batches of a feed went into; `offsets` are those of its batches."""
-    limits = np.concatenate(([0], np.array(log.uses, np.int64)))
-    reached = np.concatenate(([0], np.array(log.reached, np.int64)))
+    (begin, came), end = log.begins(), np.array(log.uses, np.int64)
+    reached = np.array(log.reached, np.int64)
     # A program may leave out the backward of an empty batch, and still add noise and step.
-    empty = (np.diff(reached) > 0) & (np.diff(offsets[reached]) == 0) & (told.pattern is Pattern.DIRECT)
-    used = np.diff(limits) > 0
+    empty = (reached > came) & (offsets[reached] == offsets[came]) & (told.pattern is Pattern.DIRECT)
+    used = end > begin
     fed = np.flatnonzero(used | empty)
+    inside = np.zeros(len(told.first) + 1, np.int64)
+    np.add.at(inside, begin, 1)
+    np.add.at(inside, end, -1)
+    uses = np.flatnonzero(np.cumsum(inside)[:-1] > 0)
     change = np.zeros(feed.delivered + 1, np.int64)
-    np.add.at(change, told.first[: limits[-1]], 1)
-    np.add.at(change, told.last[: limits[-1]], -1)
+    np.add.at(change, told.first[uses], 1)
+    np.add.at(change, told.last[uses], -1)
     touched = np.cumsum(change)[:-1] > 0
-    touched[reached[1:][empty & ~used] - 1] = True
+    touched[reached[empty & ~used] - 1] = True
     batches = np.flatnonzero(touched)
     passes = np.unique(np.array(feed.pass_of, np.int64)[batches])
-    return FedSteps(fed, limits[fed], limits[fed + 1], reached[fed + 1], batches, passes)
+    return FedSteps(fed, begin[fed], end[fed], reached[fed], batches, passes)
 
 
 def numbers_of_steps(told: Attribution, fed: FedSteps, start: int = 0) -> Iterator[list[int]]:
@@ -208,7 +217,7 @@ def rows_of(feed: Feed, passes: IntArray) -> RecordNumbers | None:
     return RecordNumbers(len(distinct), lookup, origins)
 
 
-def _notes(feed: Feed, told: Attribution, unfed: int) -> Iterator[str]:
+def _notes(feed: Feed, told: Attribution, unfed: int, skipped: int) -> Iterator[str]:
     if told.pattern is Pattern.IN_TURN:
         yield "The program fetches batches ahead: they were taken to be used in the order in which they came."
     elif told.pattern is Pattern.JOINED:
@@ -220,6 +229,11 @@ def _notes(feed: Feed, told: Attribution, unfed: int) -> Iterator[str]:
         )
     if unfed:
         yield f"{unfed} steps of the optimizer came without a new backward over batches of this data set."
+    if skipped:
+        yield (
+            f"ATTENTION: a gradient scaler skipped {skipped} steps, because gradients were not finite: their "
+            "batches are in no step."
+        )
     if feed.replaced:
         yield (
             f"The program made the data set object anew {feed.replaced} times: each was taken to hold the "
