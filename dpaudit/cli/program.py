@@ -41,7 +41,8 @@ def audit_as_ranks(
 
     ranks = join_ranks(os.environ, shared, rank_timeout)
     if ranks is not None and not ranks.is_first:
-        record_rank(program, ranks, strict=strict, own_stdout=own_stdout, stream=stream)
+        if live is None:  # else the first rank refuses, before it runs anything
+            record_rank(program, ranks, strict=strict, own_stdout=own_stdout, stream=stream)
         _end(ranks.await_code())
 
     def audit() -> int:

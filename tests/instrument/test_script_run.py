@@ -621,7 +621,8 @@ def test_after_an_unreadable_batch_the_ones_before_it_do_not_come_again(write) -
     run = record_script(
         write(
             "import dpaudit\n"
-            "for k in range(30):\n    dpaudit.step(np.array([k, k + 1] if k < 20 else ['?']), num_records=N)\n"
+            "for k in range(30):\n"
+            "    dpaudit.step(np.array([k, k + 1] if k < 20 else ['?']), num_records=N)\n"
         )
     )
     assert run.main.recording.trace.steps == 20
