@@ -22,6 +22,8 @@ import numpy.typing as npt
 from dpaudit.errors import TraceError
 
 IntArray = npt.NDArray[np.integer[Any]]
+_PART = 1 << 22
+"""Draws that are counted at a time."""
 _OPTIONAL = ("epoch_starts", "run_starts", "groups")
 
 
@@ -86,6 +88,13 @@ class SamplingTrace:
     def batches(self) -> Iterator[IntArray]:
         """Walk the steps in order."""
         return (self.batch(step) for step in range(self.steps))
+
+    def inclusions(self) -> npt.NDArray[np.int64]:
+        """Count the draws of each record, shape (N,), without a copy of the numbers."""
+        counts = np.zeros(self.num_records, np.int64)
+        for first in range(0, self.draws, _PART):
+            counts += np.bincount(self.indices[first : first + _PART], minlength=self.num_records)
+        return counts
 
     def runs(self) -> tuple[SamplingTrace, ...]:
         """Split into single-run traces, which share memory with this one."""

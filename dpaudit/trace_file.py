@@ -37,6 +37,8 @@ HEADER, INDICES, SIZES, MARKS, CHUNKS, GROUPS = (
     "trace.json", "indices.bin", "sizes.bin", "marks.bin", "chunks.bin", "groups.npy",
 )  # fmt: skip
 FORMAT, VERSION = "dpaudit trace", 1
+PROGRAM = "program.json"
+"""Says that a directory holds the recording of a program, which becomes a trace at its end."""
 EPOCH, RUN = 0, 1
 ROW = np.dtype(
     [
@@ -62,13 +64,18 @@ class Chunk:
 class TraceReader:
     """Reads the whole chunks of a trace directory, also while it is being written.
 
+    Args:
+      path: of the directory.
+      form: what its header must say that it is.
+
     Raises:
       TraceError: it is none.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], form: str = FORMAT) -> None:
         self.path = Path(path)
-        self.header = _header(self.path)
+        self._form = form
+        self.header = _header(self.path, form)
         self.remark = ""
         """What is wrong with the chunk after the last whole one; "" for nothing."""
         self._width = np.dtype(self.header["index"])
@@ -78,7 +85,7 @@ class TraceReader:
     @property
     def closed(self) -> bool:
         """Whether the recording has ended; looked up anew."""
-        self.header = _header(self.path)
+        self.header = _header(self.path, self._form)
         return bool(self.header["closed"])
 
     @property
@@ -104,6 +111,18 @@ class TraceReader:
             self._taken, self._chunks = row, self._chunks + 1
             yield chunk
         self.remark = "its entry is cut short" if len(content) % ROW.itemsize else ""
+
+    def mapped(self) -> tuple[IntArray, npt.NDArray[np.int64]]:
+        """Map the record numbers and the sizes of all chunks taken so far.
+
+        Raises:
+          TraceError: the files were cut since.
+        """
+        indices = _mapped(self.path / INDICES, self._width, 0, self.draws)
+        sizes = _mapped(self.path / SIZES, _LONG, 0, self.steps)
+        if sizes is None or indices is None:
+            raise TraceError(f"the trace {self.path} was cut while it was read", _HINT)
+        return indices, sizes
 
     def _checked(self, row: np.void) -> Chunk | None:
         before = self._taken
@@ -141,14 +160,11 @@ def open_trace(path: str | os.PathLike[str]) -> SamplingTrace:
     for chunk in reader.chunks():
         largest = max(largest, int(chunk.indices.max(initial=-1)))
         begun.append(chunk.marks)
-    steps, draws = reader.steps, reader.draws
+    steps = reader.steps
     if steps == 0:
         damage = f": {reader.remark}" if reader.remark else ""
         raise TraceError(f"the trace {reader.path} holds no whole chunk{damage}", _HINT)
-    sizes = _mapped(reader.path / SIZES, _LONG, 0, steps)
-    indices = _mapped(reader.path / INDICES, np.dtype(reader.header["index"]), 0, draws)
-    if sizes is None or indices is None:
-        raise TraceError(f"the trace {reader.path} was cut while it was read", _HINT)
+    indices, sizes = reader.mapped()
     offsets = np.zeros(steps + 1, np.int64)
     np.cumsum(sizes, out=offsets[1:])
     marks = np.concatenate(begun)
@@ -191,13 +207,13 @@ def _remarks(reader: TraceReader, largest: int) -> Iterator[str]:
         yield f"N was not stated: {largest + 1}, one more than the largest record number, was assumed."
 
 
-def _header(path: Path) -> dict[str, Any]:
+def _header(path: Path, form: str) -> dict[str, Any]:
     with _reading(path):
         try:
             header = json.loads((path / HEADER).read_text(encoding="utf-8"))
             records = header["num_records"]
             fits = (
-                (header["format"], header["version"]) == (FORMAT, VERSION)
+                (header["format"], header["version"]) == (form, VERSION)
                 and header["index"] in ("<i4", "<i8")
                 and (records is None or type(records) is int)
                 and type(header["closed"]) is type(header["numbered_by_appearance"]) is bool
@@ -205,7 +221,7 @@ def _header(path: Path) -> dict[str, Any]:
         except (ValueError, KeyError, TypeError) as error:
             raise TraceError(f"cannot read the trace {path}: {HEADER} is damaged", _HINT) from error
     if not fits:
-        raise TraceError(f"cannot read the trace {path}: {HEADER} is not of {FORMAT} {VERSION}", _HINT)
+        raise TraceError(f"cannot read the trace {path}: {HEADER} is not of {form} {VERSION}", _HINT)
     return dict(header)
 
 

@@ -51,6 +51,7 @@ class TraceWriter:
       numbered_by_appearance: as in `SamplingTrace`.
       chunk_draws: at least 1.
       chunk_seconds: at least 0.
+      form: what its header says that it is.
 
     Raises:
       TraceError: the directory cannot be made, or holds something.
@@ -65,6 +66,7 @@ class TraceWriter:
         numbered_by_appearance: bool = False,
         chunk_draws: int = _DRAWS,
         chunk_seconds: float = _SECONDS,
+        form: str = FORMAT,
     ) -> None:
         self.path = Path(path)
         self.steps = 0
@@ -72,7 +74,7 @@ class TraceWriter:
         self._chunk_draws, self._chunk_seconds = chunk_draws, chunk_seconds
         wide = num_records is None or num_records > np.iinfo(np.int32).max
         self._header: dict[str, Any] = {
-            "format": FORMAT,
+            "format": form,
             "version": VERSION,
             "index": "<i8" if wide else "<i4",
             "num_records": num_records,
@@ -115,11 +117,15 @@ class TraceWriter:
 
     def start_epoch(self) -> None:
         """Mark that the loader is iterated anew."""
-        self._marks.append((self.steps, EPOCH))
+        self.mark(EPOCH)
 
     def start_run(self) -> None:
         """Mark that the next batch is the first of a new run."""
-        self._marks.append((self.steps, RUN))
+        self.mark(RUN)
+
+    def mark(self, what: int) -> None:
+        """Mark that something else begins before the next batch; `open_trace` passes over it."""
+        self._marks.append((self.steps, what))
 
     def flush(self) -> None:
         """Finish the chunk, so that nothing taken so far can be lost with this process.
@@ -127,10 +133,10 @@ class TraceWriter:
         Raises:
           TraceError: the directory cannot be written.
         """
-        if not self._batches or os.getpid() != self._process:
+        if not (self._batches or self._marks) or os.getpid() != self._process:
             return
         width = np.dtype(self._header["index"])
-        indices = np.concatenate(self._batches).astype(width)
+        indices = np.concatenate([np.zeros(0, width), *self._batches]).astype(width)
         sizes = np.array([len(batch) for batch in self._batches], "<i8")
         marks = np.array(self._marks, "<i8").reshape(-1, 2)
         before, row = self._row[0], self._row.copy()
@@ -238,7 +244,12 @@ def join_traces(
             raise ValueError("traces whose records were numbered by appearance do not join")
         if not np.array_equal(_labels(trace), _labels(first)):
             raise ValueError("traces with different groups do not join")
-    with TraceWriter(path, num_records=first.num_records, groups=first.groups) as writer:
+    with TraceWriter(
+        path,
+        num_records=first.num_records,
+        groups=first.groups,
+        numbered_by_appearance=first.numbered_by_appearance,
+    ) as writer:
         for trace in traces:
             starts = set() if trace.run_starts is None else set(trace.run_starts.tolist())
             starts |= {0} if as_runs else set()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 from scipy import special
 
 from dpaudit.scheme import (
@@ -35,7 +34,7 @@ def plausible_schemes(
     tail = significance / 2
     match scheme:
         case WeightedPoisson():
-            largest = int(np.bincount(trace.indices, minlength=trace.num_records).max())
+            largest = int(trace.inclusions().max())
             low, high = _bounds(min(largest, trace.steps), trace.steps, tail / trace.num_records)
             return Poisson(low), Poisson(high)
         case BufferShuffle():

@@ -15,7 +15,7 @@ from dpaudit.audit.loader import audit_loader
 from dpaudit.audit_report import AuditReport
 from dpaudit.claim_file import ClaimFile
 from dpaudit.errors import ClaimError, TraceError
-from dpaudit.trace_file import EPOCH, Chunk, TraceReader
+from dpaudit.trace_file import EPOCH, PROGRAM, Chunk, TraceReader
 from dpaudit.verdict import Outcome, Reason, Verdict
 
 if TYPE_CHECKING:
@@ -52,6 +52,11 @@ def audit_growing(
     """
     if file.target is None:
         raise ClaimError("nothing to follow", "Name the trace directory.")
+    if (Path(file.target) / PROGRAM).exists():
+        raise ClaimError(
+            f"{file.target} is the recording of a program, whose steps only the program itself can follow",
+            "Give --follow beside --script; or audit the directory without it.",
+        )
     from dpaudit.sampling import SamplingMonitor
 
     reader = TraceReader(file.target)
@@ -68,10 +73,10 @@ def audit_growing(
         f"after {monitor.state.steps} steps. The tests of the whole trace had the same significance."
     )
     report = replace(report, notes=(*report.notes, note))
-    return _refuted(report, monitor) if monitor.state.refuted else report
+    return with_refutation(report, monitor) if monitor.state.refuted else report
 
 
-def _refuted(report: AuditReport, monitor: SamplingMonitor) -> AuditReport:
+def with_refutation(report: AuditReport, monitor: SamplingMonitor) -> AuditReport:
     """Let the refutation bear on the verdict, where the tests of the whole trace did not reach it."""
     if report.verdict.outcome in (Outcome.REFUTED, Outcome.UNSUPPORTED):
         return replace(report, notes=(*report.notes, f"{refutation(monitor)}."))

@@ -18,18 +18,19 @@ significance = 1e-3
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpaudit.audit_report import AuditReport
 from dpaudit.claim_file import ClaimFile, claim_file_of, load_toml
-from dpaudit.errors import ClaimError, DpauditError, UserCodeError
+from dpaudit.errors import ClaimError, DpauditError, TraceError, UserCodeError
 from dpaudit.toml_table import refuse_unknown, subtable
 
 if TYPE_CHECKING:
-    from dpaudit.instrument.script import Exchange, ScriptRun
+    from dpaudit.instrument.script import ClaimLog, Examiner, Exchange, ScriptRun
+    from dpaudit.sampling import MonitorState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,18 @@ class ScriptFile:
     """Its target is the program."""
     arguments: tuple[str, ...] = ()
     is_module: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """How the test of each step is told of while the program runs."""
+
+    tell: Callable[[MonitorState], None]
+    """Called with the state after each step."""
+    say: Callable[[str], None]
+    """Called with a sentence that must be read."""
+    stop: bool = False
+    """Whether a refutation ends the program."""
 
 
 def read_script_file(path: Path) -> ScriptFile:
@@ -76,6 +89,8 @@ def audit_program(
     save_trace: Path | None = None,
     own_stdout: bool = False,
     ranks: Exchange | None = None,
+    stream: Path | None = None,
+    live: Live | None = None,
 ) -> tuple[AuditReport, str]:
     """Run a training program, record what reaches its optimizer, and audit that against its claim.
 
@@ -87,6 +102,10 @@ def audit_program(
       own_stdout: whether standard output is left to the program; else it goes to standard error, so that
         it cannot mix with the report.
       ranks: where this first rank of several meets the others.
+      stream: a new directory to which the trace goes as it grows, in place of memory; of several ranks
+        each has one of its own inside.
+      live: how to test each step as it comes, for half of the significance; None: only the whole run is
+        tested. Not for ranks, whose steps are only known once they are put together.
 
     Returns:
       The report, and how the program failed; "" if it did not.
@@ -98,9 +117,28 @@ def audit_program(
     from dpaudit.instrument.script import record_all
 
     file = script.file
+    level = file.settings.significance
+    follow = None
+    if live is not None:
+        from dpaudit.audit.script_live import ProgramTest, require_poisson, with_live_test
+
+        if ranks is not None:
+            raise ClaimError(
+                "ranks cannot be followed while they run: a step is what all of them put into it",
+                "Leave --follow out: they are put together and audited at the end.",
+            )
+        require_poisson(file.claim)
+        level /= 2
+
+        def follow(claims: ClaimLog) -> ProgramTest:
+            return ProgramTest(
+                claims, file.claim, significance=level, stop=live.stop, tell=live.tell, say=live.say
+            )
 
     def record() -> ScriptRun:
-        return _recorded(script, strict=strict, own_stdout=own_stdout, is_rank=ranks is not None)
+        return _recorded(
+            script, strict=strict, own_stdout=own_stdout, ranks=ranks, stream=stream, follow=follow
+        )
 
     run = record() if ranks is None else record_all(ranks, record, file.claim.num_records)
     if save_trace is not None:
@@ -115,20 +153,34 @@ def audit_program(
         file.claim,
         provenance=collect(command=command, inputs=[*inputs, *([file.path] if file.path else [])]),
         title=file.title,
-        significance=file.settings.significance,
+        significance=level,
     )
+    if live is not None:
+        report = with_live_test(report, run, level)
     failed = f"the program {run.ending.how.value}: {run.ending.message}" if run.ending.is_failure else ""
     return report, failed
 
 
-def record_rank(script: ScriptFile, ranks: Exchange, *, strict: bool, own_stdout: bool) -> None:
+def record_rank(
+    script: ScriptFile, ranks: Exchange, *, strict: bool, own_stdout: bool, stream: Path | None = None
+) -> None:
     """Record a program on a rank that is not the first, and leave what it saw."""
     from dpaudit.instrument.script import leave_part
 
-    leave_part(ranks, lambda: _recorded(script, strict=strict, own_stdout=own_stdout, is_rank=True))
+    leave_part(
+        ranks, lambda: _recorded(script, strict=strict, own_stdout=own_stdout, ranks=ranks, stream=stream)
+    )
 
 
-def _recorded(script: ScriptFile, *, strict: bool, own_stdout: bool, is_rank: bool) -> ScriptRun:
+def _recorded(
+    script: ScriptFile,
+    *,
+    strict: bool,
+    own_stdout: bool,
+    ranks: Exchange | None,
+    stream: Path | None,
+    follow: Callable[[ClaimLog], Examiner] | None = None,
+) -> ScriptRun:
     from dpaudit.instrument.script import Program, record_script
 
     file = script.file
@@ -140,8 +192,21 @@ def _recorded(script: ScriptFile, *, strict: bool, own_stdout: bool, is_rank: bo
         strict=strict,
         num_records=file.claim.num_records,
         own_stdout=own_stdout,
-        is_rank=is_rank,
+        is_rank=ranks is not None,
+        stream=_place(stream, ranks),
+        follow=follow,
     )
+
+
+def _place(stream: Path | None, ranks: Exchange | None) -> Path | None:
+    """Give the directory of this rank."""
+    if stream is None or ranks is None:
+        return stream
+    try:
+        stream.mkdir(exist_ok=True)
+    except OSError as error:
+        raise TraceError(f"cannot write the trace {stream}: {error.strerror or error}") from error
+    return stream / f"rank-{ranks.rank}"
 
 
 def audit_script_file(script: ScriptFile, *, command: Sequence[str]) -> AuditReport:

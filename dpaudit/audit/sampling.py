@@ -156,7 +156,7 @@ def _drawn(trace: SamplingTrace, observed: ObservedScheme) -> int:
     """Count the records that take part: N, unless whole passes over the data left some out."""
     if not isinstance(observed.scheme, PASSES) or trace.draws < trace.num_records:
         return trace.num_records
-    return int(np.count_nonzero(np.bincount(trace.indices, minlength=trace.num_records)))
+    return int(np.count_nonzero(trace.inclusions()))
 
 
 def _weigh(

@@ -46,7 +46,7 @@ def read_claim(run: ScriptRun, given: PrivacyClaim) -> ProgramClaim:
     engine = read.engines[-1] if read.engines else None
     stated = _statement(read)
     accounted = stated.accounted if stated is not None and stated.accounted else read.accounted
-    rate, noise = _dominant(read, accounted)
+    rate, noise = dominant(read, accounted)
     seen_noise = _noise_seen(read)
     notes = []
     if len(accounted) > 1:
@@ -85,7 +85,7 @@ def _statement(read: ReadClaim) -> StatedEpsilon | None:
     return read.stated[-1] if read.stated else None
 
 
-def _dominant(read: ReadClaim, accounted: tuple[Accounted, ...]) -> tuple[float | None, float | None]:
+def dominant(read: ReadClaim, accounted: tuple[Accounted, ...]) -> tuple[float | None, float | None]:
     """Give sampling rate and noise that most steps were accounted with, else those that were planned."""
     if accounted:
         most = max(accounted, key=lambda part: part.steps)

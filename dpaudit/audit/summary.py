@@ -22,7 +22,7 @@ def summarise(trace: SamplingTrace, epoch: int | None = None) -> TraceSummary:
       trace: what was watched.
       epoch: steps after which a record is expected to return; None leaves out what is about returns.
     """
-    inclusions = np.bincount(trace.indices, minlength=trace.num_records)
+    inclusions = trace.inclusions()
     sizes, size_bin = _histogram(trace.batch_sizes)
     counts, count_bin = _histogram(inclusions)
     overlaps, overlap_bin = _overlaps(trace, epoch)

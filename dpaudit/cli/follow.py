@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dpaudit.audit.program import Live
 from dpaudit.audit_report import AuditReport
 from dpaudit.claim_file import ClaimFile
 
@@ -40,6 +41,15 @@ def live_line(quiet: bool) -> Iterator[Callable[[MonitorState], None]]:
             yield lambda state: status.update(describe(state))
     else:
         yield _PlainLines()
+
+
+def live_program(quiet: bool, stop: bool) -> Live:
+    """Tell how the test of a running program goes: in plain lines, for the terminal is the program's own."""
+    return Live(
+        tell=(lambda state: None) if quiet else _PlainLines(),
+        say=lambda sentence: click.echo(f"dpaudit: {sentence}", err=True),
+        stop=stop,
+    )
 
 
 class _PlainLines:

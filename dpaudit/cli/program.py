@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from dpaudit.audit.program import ScriptFile, audit_program, record_rank
+from dpaudit.audit.program import Live, ScriptFile, audit_program, record_rank
 from dpaudit.audit_report import AuditReport
 from dpaudit.errors import DpauditError
 
@@ -29,6 +29,8 @@ def audit_as_ranks(
     own_stdout: bool,
     shared: Path | None,
     rank_timeout: float,
+    stream: Path | None,
+    live: Live | None,
 ) -> int:
     """Run and audit a program; of several ranks the first reports, and all give its exit code.
 
@@ -39,7 +41,8 @@ def audit_as_ranks(
 
     ranks = join_ranks(os.environ, shared, rank_timeout)
     if ranks is not None and not ranks.is_first:
-        record_rank(program, ranks, strict=strict, own_stdout=own_stdout)
+        if live is None:  # else the first rank refuses, before it runs anything
+            record_rank(program, ranks, strict=strict, own_stdout=own_stdout, stream=stream)
         _end(ranks.await_code())
 
     def audit() -> int:
@@ -50,6 +53,8 @@ def audit_as_ranks(
             save_trace=save_trace,
             own_stdout=own_stdout,
             ranks=ranks,
+            stream=stream,
+            live=live,
         )
         return deliver(*told)
 

@@ -15,7 +15,7 @@ from dpaudit.audit.loader import Progress, audit_loader
 from dpaudit.audit.program import ScriptFile
 from dpaudit.audit_report import AuditReport, write_whole
 from dpaudit.claim_file import AuditSettings, ClaimFile, read_claim_file
-from dpaudit.cli.follow import follow_trace
+from dpaudit.cli.follow import follow_trace, live_program
 from dpaudit.cli.options import HELP, PATH, claim_options, merge_flags, output_options
 from dpaudit.cli.output import EXIT_CODES, emit, render, require_writable
 from dpaudit.cli.program import audit_as_ranks
@@ -49,7 +49,12 @@ _PROGRAM_FAILED = 2
 @click.option("--significance", type=float, help="Family-wise error of the tests; default 0.001.")
 @click.option("--save-trace", type=PATH, help="Also keep the trace (.npz). It is as sensitive as the data.")
 @click.option("--stream", type=PATH, help="Write the trace to this new directory as it grows, not to memory.")
-@click.option("--follow", is_flag=True, help="TARGET is a trace directory: test each step as it is written.")
+@click.option(
+    "--follow", is_flag=True, help="Test each step as it comes: of a growing trace directory, or of --script."
+)
+@click.option(
+    "--stop-on", type=click.Choice(["refuted"]), help="With --follow: stop the program at that step."
+)
 @click.option("--patience", type=click.FloatRange(min=0), help="Seconds without news that end --follow.")
 @output_options
 def command(
@@ -66,6 +71,7 @@ def command(
     save_trace: Path | None,
     stream: Path | None,
     follow: bool,
+    stop_on: str | None,
     patience: float | None,
     exit_zero: bool,
     quiet: bool,
@@ -83,6 +89,8 @@ def command(
     joined: torchrun --nproc-per-node 2 -m dpaudit sampler --script train.py
     """
     require_writable(output, html, save_trace)
+    if stop_on is not None and not follow:
+        raise click.UsageError("--stop-on needs --follow.")
 
     def deliver(report: AuditReport, failed: str = "") -> int:
         if html is not None:
@@ -94,7 +102,7 @@ def command(
         return code or (_PROGRAM_FAILED if failed else 0)
 
     if script is not None or module is not None:
-        _refuse_for_programs(script, module, {**flags, "stream": stream, "follow": follow or None})
+        _refuse_for_programs(script, module, {**flags, "patience": patience})
         file = _claim_file(claim_path, script or module, flags)
         program = ScriptFile(file=file, arguments=words, is_module=module is not None)
         return audit_as_ranks(
@@ -105,7 +113,11 @@ def command(
             own_stdout=output is not None,
             shared=shared,
             rank_timeout=rank_timeout,
+            stream=stream,
+            live=live_program(quiet, stop_on is not None) if follow else None,
         )
+    if stop_on is not None:
+        raise click.UsageError("--stop-on needs --script: a trace directory cannot stop who writes it.")
     file = _claim_file(claim_path, _target(words), flags)
     if file.target is None:
         raise click.UsageError("no TARGET: name a loader, or give a claim file that does.")
@@ -143,9 +155,11 @@ def _refuse_for_programs(script: str | None, module: str | None, flags: dict[str
     """Refuse what does not go with a program: it is run once, and draws its own randomness."""
     if script is not None and module is not None:
         raise click.UsageError("give --script or -m, not both.")
-    for name in ("runs", "seed", "batch_size", "stream", "follow"):
+    for name in ("runs", "seed", "batch_size"):
         if flags.get(name) is not None:
             raise click.UsageError(f"--{name.replace('_', '-')} is not for a program, which seeds itself.")
+    if flags.get("patience") is not None:
+        raise click.UsageError("--patience is not for a program, whose end is known.")
 
 
 def _claim_file(path: Path | None, target: str | None, flags: dict[str, Any]) -> ClaimFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from array import array
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ class IndexLog:
     """Batches of indices in the order of delivery; an empty batch counts."""
 
     def __init__(self) -> None:
-        self.sizes: list[int] = []
+        self.sizes = array("q")
         """Length of each batch."""
         self.masks: dict[int, int] = {}
         """Lengths of the batches that were boolean masks, each with the first step that had it."""
@@ -54,7 +55,7 @@ class IndexLog:
             return
         self._settle()
         step = len(self.sizes)
-        indices = _one_dimensional(batch, step)
+        indices = one_dimensional(batch, step)
         if indices.dtype.kind == "b":
             self.masks.setdefault(len(indices), step)
             indices = np.flatnonzero(indices)
@@ -91,7 +92,7 @@ def as_indices(batch: Any, step: int) -> IntArray:
     Raises:
       NoRecordNumbersError: not one-dimensional whole numbers.
     """
-    array = _one_dimensional(batch, step)
+    array = one_dimensional(batch, step)
     if array.dtype.kind == "b":
         raise mask_of_unknown_meaning(step)
     return array
@@ -102,7 +103,7 @@ def mask_of_unknown_meaning(step: int, why: str = "") -> NoRecordNumbersError:
     return NoRecordNumbersError(f"step {step} is a mask of booleans{why}", _MASK_HINT)
 
 
-def _one_dimensional(batch: Any, step: int) -> npt.NDArray[Any]:
+def one_dimensional(batch: Any, step: int) -> npt.NDArray[Any]:
     """Read whole numbers or booleans."""
     try:
         if hasattr(batch, "detach"):

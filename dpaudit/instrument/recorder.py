@@ -136,9 +136,9 @@ class Recorder:
             raise DpauditError("the loader is empty: it gave no batch", "Does the data set hold records?")
         if len(indices) == 0:
             raise DpauditError(f"none of the {self.steps} batches of the loader holds a record")
-        wrong = np.flatnonzero((indices < 0) | (indices >= limit))
-        if len(wrong) == 0:
+        if indices.min() >= 0 and indices.max() < limit:
             return
+        wrong = np.flatnonzero((indices < 0) | (indices >= limit))
         step = int(np.searchsorted(np.cumsum(self.batch_sizes), wrong[0], side="right"))
         number = indices[wrong[0]]
         if number < 0:

@@ -194,7 +194,7 @@ def _count_fingerprints(distinct: int, known: int | None, passes: int, draws: in
 
 
 def _of_trace(trace: SamplingTrace, recorder: Recorder | None) -> Iterator[str]:
-    seen = int(np.count_nonzero(np.bincount(trace.indices, minlength=trace.num_records)))
+    seen = int(np.count_nonzero(trace.inclusions()))
     empty = int(np.count_nonzero(trace.batch_sizes == 0))
     passes = (
         "" if recorder is None or not recorder.epochs else f" in {recorder.epochs} passes over the loader"

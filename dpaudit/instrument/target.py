@@ -16,9 +16,10 @@ from dpaudit.instrument.importing import import_file, import_module
 from dpaudit.instrument.kinds import is_torch_loader
 from dpaudit.instrument.labels import usable_labels
 from dpaudit.instrument.resolve import find_loader, obtain, obtain_product
+from dpaudit.instrument.script.spooled import is_recording, recovered
 from dpaudit.instrument.seeding import seeded
 from dpaudit.trace import SamplingTrace
-from dpaudit.trace_file import CHUNKS, HEADER
+from dpaudit.trace_file import CHUNKS, HEADER, PROGRAM
 
 _FILE = re.compile(r"(?P<file>.+\.py)(?::(?P<name>.+))?", re.DOTALL)
 _MODULE = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?::(?P<name>.+))?", re.DOTALL)
@@ -74,6 +75,13 @@ def load_target(spec: str, *, seed: int | None = None) -> Target:
     """
     if spec.endswith(".npz"):
         return Target(spec, Path(spec), "", SamplingTrace.load(_existing(spec)), None)
+    if is_recording(Path(spec)):
+        return Target(spec, Path(spec) / PROGRAM, "", recovered(Path(spec)), None)
+    if ranks := sorted(Path(spec).glob("rank-*")):
+        raise TargetError(
+            f"{spec} holds the traces of {len(ranks)} ranks, which only the run itself puts together",
+            f"Look at one rank alone: {ranks[0]}.",
+        )
     if (Path(spec) / HEADER).is_file():
         return Target(spec, Path(spec) / CHUNKS, "", SamplingTrace.load(spec), None)
     with seeded(seed):

@@ -130,8 +130,12 @@ def test_quiet_and_exit_zero(capsys) -> None:
         (["trace", "--follow"], "no sampling rate"),
         (["trace", "--follow", *CLAIM, "--num-records", "10"], "does not fit N"),
         (["--follow"], "no TARGET"),
-        (["--script", "train.py", "--follow"], "--follow"),
-        (["--script", "train.py", "--stream", "t"], "--stream"),
+        (["--script", "train.py", "--follow", "--patience", "3"], "--patience"),
+        (["--script", "train.py", "--stop-on", "refuted"], "needs --follow"),
+        (["trace", "--follow", "--stop-on", "refuted"], "needs --script"),
+        (["--script", "loader.py", "--stream", "trace"], "not empty"),
+        (["running", "--follow", *CLAIM], "beside --script"),
+        (["ranks"], "holds the traces of 2 ranks"),
         (["loader.py", "--stream", "trace", "--steps", "5"], "not empty"),
         (["loader.py", "--stream", "absent/t", "--steps", "5"], "cannot write"),
     ],
@@ -140,6 +144,10 @@ def test_bad_input_exits_2(place, capsys, arguments, message) -> None:
     Path("loader.py").write_text(LOADER)
     with TraceWriter("trace", num_records=N) as writer:
         writer.add([500])
+    Path("running").mkdir()
+    Path("running/program.json").write_text("{}")
+    for rank in range(2):
+        Path(f"ranks/rank-{rank}").mkdir(parents=True)
     assert run(["sampler", *arguments]) == 2
     captured = capsys.readouterr()
     assert message in captured.err

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +93,72 @@ def test_a_failed_program_is_wrong_input_but_gets_its_report(capsys, end: str, c
 def test_a_module_is_run_as_by_python_m(capsys) -> None:
     assert run(["sampler", "-m", "train", "--format", "json", *CLAIM, "--", "--epochs", "6"]) == 1
     assert json.loads(capsys.readouterr().out)["target"] == "-m train --epochs 6"
+
+
+def test_a_program_is_refuted_while_it_runs(capsys) -> None:
+    command = ["sampler", "--script", "train.py", *CLAIM, "--format", "json", "--follow"]
+    assert run([*command, "--", "--epochs", "5"]) == 1
+    captured = capsys.readouterr()
+    record = json.loads(captured.out)
+    assert record["sampling"]["steps"] == 50
+    assert record["verdict"]["outcome"] == "refuted"
+    assert captured.err.count("dpaudit: Poisson sampling at rate 0.1 of 100 records is refuted at step") == 1
+    assert any("Steps were tested as they came, at significance 0.0005" in note for note in record["notes"])
+    assert run([*command, "--stop-on", "refuted", "--quiet", "--", "--epochs", "1000000"]) == 1
+    captured = capsys.readouterr()
+    record = json.loads(captured.out)
+    assert record["sampling"]["steps"] < 30
+    assert any("stopped at the step that refuted" in note for note in record["notes"])
+    assert "is refuted at step" in captured.err  # however quiet
+
+
+def test_without_a_claim_a_program_is_audited_at_its_end(capsys) -> None:
+    assert run(["sampler", "--script", "train.py", "--follow", "--format", "json"]) == 3
+    captured = capsys.readouterr()
+    assert captured.err.count("no claim to test against so far") == 1
+    assert any("Nothing could be tested" in note for note in json.loads(captured.out)["notes"])
+
+
+def test_a_claim_that_no_live_test_takes_is_refused_before_the_program_runs(capsys) -> None:
+    Path("claim.toml").write_text('[claim]\nscheme = { name = "shuffle", batch_size = 10 }\n')
+    assert run(["sampler", "--script", "train.py", "--follow", "--claim", "claim.toml"]) == 2
+    err = capsys.readouterr().err
+    assert "only a claim of Poisson sampling" in err
+    assert "training begins" not in err
+
+
+def test_a_trace_on_disk_gets_the_verdict_of_its_program(capsys) -> None:
+    command = ["--format", "json", *CLAIM]
+    assert run(["sampler", "--script", "train.py", *command]) == 1
+    kept = json.loads(capsys.readouterr().out)
+    assert run(["sampler", "--script", "train.py", "--stream", "kept", *command]) == 1
+    streamed = json.loads(capsys.readouterr().out)
+    assert run(["sampler", "kept", *command]) == 1
+    again = json.loads(capsys.readouterr().out)
+    for part in ("sampling", "verdict", "epsilons"):
+        assert streamed[part] == kept[part] == again[part]
+    assert run(["sampler", "--script", "train.py", "--stream", "kept", *command]) == 2
+    assert "not empty" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_killed_program_is_audited_from_its_directory(capsys) -> None:
+    command = [sys.executable, "-m", "dpaudit", "sampler", "--script", "train.py", "--stream", "kept", "--"]
+    text = TRAIN.replace("optimizer.step()\n", "optimizer.step()\n        time.sleep(0.01)\n")
+    Path("train.py").write_text("import time\n" + text)
+    path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with subprocess.Popen(
+        [*command, "--epochs", "1000000"], env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL
+    ) as child:
+        chunks = Path("kept/feed-0/batches/chunks.bin")
+        while not chunks.exists() or not chunks.stat().st_size:  # five seconds
+            time.sleep(0.05)
+        child.send_signal(signal.SIGKILL)
+    assert run(["sampler", "kept", *CLAIM, "--format", "json"]) == 1
+    record = json.loads(capsys.readouterr().out)
+    assert record["sampling"]["scheme"]["name"] == "shuffle"
+    assert record["sampling"]["steps"] > 50
+    assert any("was killed" in note for note in record["notes"])
 
 
 BAD = {

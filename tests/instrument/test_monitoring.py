@@ -235,7 +235,7 @@ def test_a_live_test_holds_no_batch() -> None:
     for batch in itertools.islice(PoissonBatches(), 20):
         recorder.add(batch)
     assert recorder.steps == recorder.steps_of_run == 20
-    assert recorder._log.sizes == []
+    assert not len(recorder._log.sizes)
 
 
 class Counter:

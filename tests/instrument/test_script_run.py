@@ -609,3 +609,50 @@ for step in range(12):
 """
     program = write(text)
     assert batches(record_script(program)) == namespace(program)["seen"]
+
+
+SCALED = """
+loader = DataLoader(TensorDataset(torch.arange(float(N))[:, None]), batch_size=B, shuffle=True)
+model = torch.nn.Linear(1, 1)
+{optimizer}
+scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+for epoch in range(4):
+    for number, (x,) in enumerate(loader):
+        optimizer.zero_grad()
+        loss = model(x).sum()
+        if 7.0 in x.view(-1).tolist():
+            loss = loss * float("inf")
+        else:
+            seen.append([int(v) for v in x[:, 0]])
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+keep_for_test.append(seen)
+"""
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_batches_of_steps_that_a_gradient_scaler_skips_are_in_no_step(
+    write, monkeypatch, tmp_path: Path, fused: bool
+) -> None:
+    made = f"optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, fused={fused})"
+    for stream in (None, tmp_path / "kept"):
+        kept: list = []
+        monkeypatch.setattr("builtins.keep_for_test", kept, raising=False)
+        run = record_script(write(SCALED.replace("{optimizer}", made)), stream=stream)
+        assert batches(run) == kept[0]
+        assert len(kept[0]) == 28
+        assert "skipped 4 steps" in run.doubt
+        assert any("a gradient scaler skipped 4 steps" in note for note in run.main.recording.notes)
+
+
+def test_after_an_unreadable_batch_the_ones_before_it_do_not_come_again(write) -> None:
+    run = record_script(
+        write(
+            "import dpaudit\n"
+            "for k in range(30):\n"
+            "    dpaudit.step(np.array([k, k + 1] if k < 20 else ['?']), num_records=N)\n"
+        )
+    )
+    assert run.main.recording.trace.steps == 20
+    assert any("cannot be followed" in note for note in run.notes)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from dpaudit.trace import SamplingTrace
+
 pytest.importorskip("torch")
 pytest.importorskip("dp_accounting")
 ROOT = Path(__file__).parents[2]
@@ -107,6 +109,23 @@ def test_a_rank_that_is_killed_is_named(tmp_path: Path) -> None:
     assert not ran.report
     assert "rank 1 left no trace" in ran.log
     assert ran.code == 1
+
+
+@pytest.mark.slow
+def test_each_rank_streams_to_a_directory_of_its_own(tmp_path: Path) -> None:
+    ran = torchrun(PROGRAMS / "split_poisson.py", tmp_path, "--stream", "kept")
+    assert json.loads(ran.report)["verdict"]["outcome"] == "consistent", ran.log
+    assert "2 ranks were put together" in ran.report
+    for rank in range(2):
+        assert SamplingTrace.load(tmp_path / "kept" / f"rank-{rank}").num_records in (150, 300)
+
+
+@pytest.mark.slow
+def test_ranks_are_not_followed_while_they_run(tmp_path: Path) -> None:
+    ran = torchrun(PROGRAMS / "split_poisson.py", tmp_path, "--follow")
+    assert not ran.report
+    assert "ranks cannot be followed while they run" in ran.log
+    assert ran.exit_codes == [2, 2]
 
 
 def gallery_table() -> str:

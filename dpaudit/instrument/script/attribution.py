@@ -8,7 +8,6 @@ batches out. Each is told by counts that the others cannot give.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -40,7 +39,7 @@ class Attribution:
     """Batches of the passes in use, handed over before the last use, that nothing used."""
 
 
-def attribute(uses: Sequence[int], pass_of: Sequence[int], sizes: Sequence[int]) -> Attribution:
+def attribute(uses: npt.ArrayLike, pass_of: npt.ArrayLike, sizes: npt.ArrayLike) -> Attribution:
     """Tell which batches each backward used.
 
     Args:

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from dpaudit.errors import DpauditError
 from dpaudit.instrument.facts import LoaderFacts
-from dpaudit.instrument.index_log import IndexLog
 from dpaudit.instrument.methods import Method
+from dpaudit.instrument.records import RecordNumbers, number_records
+from dpaudit.instrument.script.feed_log import Event, FeedLog
 
 IntArray = npt.NDArray[np.int64]
 
@@ -54,21 +55,33 @@ class StepLog:
         """Uses of the feed before the end of each step."""
         self.reached = array("q")
         """Batches delivered before the end of each step."""
+        self.skips: list[tuple[int, int, int]] = []
+        """Of each step that was not made: steps made, uses and batches delivered by then."""
+
+    def begins(self) -> tuple[IntArray, IntArray]:
+        """Give uses and batches delivered at the begin of each step; those of skipped steps are in none."""
+        uses, reached = (
+            np.array([0, *made[:-1]], np.int64)[: len(made)] for made in (self.uses, self.reached)
+        )
+        for step, used, delivered in self.skips:
+            uses[step : step + 1], reached[step : step + 1] = used, delivered
+        return uses, reached
 
 
 class Feed:
     """Grows with every batch that the program is handed, every backward and every optimizer step.
 
     Only counts are kept beside the record numbers; which batch went into which step is told afterwards
-    by `attribution.attribute`, when the whole pattern is known.
+    by `attribution.attribute`, when the whole pattern is known. All that happens is told to the log, so
+    that one on disk is enough to make the feed again.
     """
 
-    def __init__(self, dataset: Any, method: Method, facts: LoaderFacts) -> None:
+    def __init__(self, dataset: Any, method: Method, facts: LoaderFacts, log: FeedLog | None = None) -> None:
         self.dataset = dataset
         """Innermost data set, kept so that its identity stays."""
         self.method = method
         self.facts = facts
-        self.log = IndexLog()
+        self.log = FeedLog() if log is None else log
         self.pass_of = array("q")
         """Number of the pass that each batch came from."""
         self.uses = array("q")
@@ -95,8 +108,27 @@ class Feed:
         """The pass that the latest batch came from; one that was begun within it may be over."""
         return self.passes[self.pass_of[-1]] if self.pass_of else None
 
+    def numbering(self) -> RecordNumbers:
+        """Tell which record each row of the innermost data set is."""
+        return number_records(self.dataset)
+
+    def know(self, facts: LoaderFacts) -> None:
+        """Learn what the latest loader says of itself."""
+        if facts != self.facts:
+            self.facts = facts
+            self.log.describe(self)
+
+    def replace(self, dataset: Any) -> None:
+        """Take another data set object for the same records in the same order."""
+        self.dataset = dataset
+        self.replaced += 1
+        self.log.mark(Event.REPLACED)
+
     def start_pass(self, rows: IntArray | None, dropped: Dropped | None = None) -> Pass:
         """Begin a pass; `rows` are those of the innermost data set that it can reach."""
+        if not self.passes:
+            self.log.describe(self)
+        self.log.mark(Event.STARTED, self.log.subset(rows))
         started = Pass(len(self.passes), dropped)
         self.passes.append(started)
         self.subsets[started.number] = rows
@@ -109,27 +141,53 @@ class Feed:
         rows = self.subsets[source.number]
         if rows is not None:
             indices = rows[np.asarray(indices, np.int64)]
+        if not self.delivered or self.pass_of[-1] != source.number:
+            self.log.mark(Event.TURNED, source.number)
         try:
             self.log.append(indices)
         except DpauditError as error:
             self.unreadable = error.message
+            self.log.describe(self)
             return
         self.pass_of.append(source.number)
-        self.uncertain += not certain
+        if not certain:
+            self.uncertain += 1
+            self.log.mark(Event.UNCERTAIN)
         source.delivered += 1
 
     def use(self) -> None:
-        """Note that gradients were taken."""
+        """Note that gradients were taken; of batches that cannot be read there is nothing to note."""
+        if self.unreadable:
+            return
         self.uses.append(self.delivered)
+        self.log.mark(Event.USED)
         if self.delivered:
             self.passes[self.pass_of[-1]].uses += 1
 
     def step(self, key: int, optimizer: str, number: int) -> bool:
         """Note a step of an optimizer, its `number`-th; tell whether batches of this feed went into it."""
-        log = self.steps.get(key)
-        if log is None:
-            log = self.steps[key] = StepLog(optimizer, number)
+        if self.unreadable:
+            return False
+        log = self._log_of(key, optimizer, number)
+        self.log.mark(Event.STEPPED, key)
         before = log.uses[-1] if log.uses else 0
+        if log.skips:
+            before = max(before, log.skips[-1][1])
         log.uses.append(len(self.uses))
         log.reached.append(self.delivered)
         return len(self.uses) > before
+
+    def skip(self, key: int, optimizer: str, number: int) -> None:
+        """Note that a step was not made, and that the gradients taken for it are lost."""
+        if self.unreadable:
+            return
+        log = self._log_of(key, optimizer, number)
+        self.log.mark(Event.SKIPPED, key)
+        log.skips.append((len(log.uses), len(self.uses), self.delivered))
+
+    def _log_of(self, key: int, optimizer: str, number: int) -> StepLog:
+        log = self.steps.get(key)
+        if log is None:
+            log = self.steps[key] = StepLog(optimizer, number)
+            self.log.describe(self)
+        return log

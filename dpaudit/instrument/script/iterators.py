@@ -11,7 +11,8 @@ from typing import Any
 from dpaudit.instrument.carried import Carried
 from dpaudit.instrument.methods import Method
 from dpaudit.instrument.script.rows import UnreadableBatchError, row_marks
-from dpaudit.instrument.script.session import Session, Tap
+from dpaudit.instrument.script.session import Session
+from dpaudit.instrument.script.taps import Tap
 
 
 def attach(iterator: Any, session: Session, tap: Tap, method: Method, whole: bool) -> None:

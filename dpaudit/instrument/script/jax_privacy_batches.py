@@ -17,10 +17,10 @@ from dpaudit.instrument.facts import LoaderFacts
 from dpaudit.instrument.methods import Method
 from dpaudit.instrument.script.claim_log import ClaimLog
 from dpaudit.instrument.script.jax_reports import listen, with_counts, with_reports
-from dpaudit.instrument.script.session import Handover, Session, Tap
+from dpaudit.instrument.script.session import Session
+from dpaudit.instrument.script.taps import Handover, Tap
 from dpaudit.instrument.script.wrapping import Wrappings
 
-_NAME = "jax_privacy.noise_addition"
 _LAGS = 64
 """Steps over which noise is looked at: strategies that correlate it do so from one step to the next."""
 _CORRELATED = (
@@ -86,7 +86,7 @@ class JaxPrivacyBatches:
         return self._noisy(made)
 
     def _noisy(self, made: Any) -> Any:
-        return self._session.guarded(lambda: with_reports(self._session, made, _NAME)) or made
+        return self._session.guarded(lambda: with_reports(self._session, made)) or made
 
     def _clipped(self, original: Any, *args: Any, **kwargs: Any) -> Any:
         made = original(*args, **kwargs)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from dpaudit.instrument.script.session import Session
+from dpaudit.instrument.script.step_names import RELEASE
 
 
 def listen(session: Session) -> None:
@@ -23,31 +24,30 @@ def listen(session: Session) -> None:
     session.late.devices = jax.device_count
 
 
-def report_step(session: Session, result: Any, name: str, adds_noise: bool) -> None:
+def report_step(session: Session, result: Any, name: str) -> None:
     """Report a step now; while code is being compiled, at each run of what is compiled.
 
     Args:
       session: gets the report.
       result: of the step: noisy gradients or new parameters; its shape tells models apart.
       name: of what makes the step.
-      adds_noise: whether it does by adding noise.
     """
     leaves, structure = jax.tree_util.tree_flatten(result)
     shape = (structure, tuple(jnp.shape(leaf) for leaf in leaves))
-    tell = functools.partial(session.late.tell, session.late.optimizer(name, shape, adds_noise))
+    tell = functools.partial(session.late.tell, session.late.optimizer(name, shape))
     if _is_compiling(leaves):
         jax.debug.callback(tell)
     else:
         tell()
 
 
-def with_reports(session: Session, transformation: Any, name: str) -> Any:
+def with_reports(session: Session, transformation: Any) -> Any:
     """Let a transformation that adds noise report each of its updates."""
 
     @functools.wraps(transformation.update)
     def update(*args: Any, **kwargs: Any) -> Any:
         done = transformation.update(*args, **kwargs)
-        session.guarded(lambda: report_step(session, done[0], name, True))
+        session.guarded(lambda: report_step(session, done[0], RELEASE))
         return done
 
     return transformation._replace(update=update)

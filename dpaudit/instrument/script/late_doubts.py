@@ -8,6 +8,7 @@ import numpy as np
 
 from dpaudit.instrument.script.late_steps import UNTOLD, LateOptimizer
 from dpaudit.instrument.script.session import Session
+from dpaudit.instrument.script.step_names import UPDATE
 from dpaudit.instrument.script.traces import FedOptimizer
 
 _REPEATED = (
@@ -30,18 +31,12 @@ def late_optimizer(session: Session, trace: FedOptimizer) -> LateOptimizer | Non
     return next((one for one in session.late.optimizers if session.number_of(one) == trace.number), None)
 
 
-def is_bare_update(session: Session, trace: FedOptimizer) -> bool:
-    """Tell whether the steps of a trace are updates of parameters, which may follow noisy releases."""
-    late = late_optimizer(session, trace)
-    return late is not None and not late.adds_noise
-
-
 def why_unclear(session: Session, trace: FedOptimizer) -> str:
     """Say why the steps of a trace do not show what went into them; "" if they do."""
     late = late_optimizer(session, trace)
     if late is None:
         return ""
-    if session.late.accumulates and not late.adds_noise:
+    if session.late.accumulates and late.name == UPDATE:
         return _ACCUMULATED
     steps = trace.recording.trace.steps
     if steps > trace.batches:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from dpaudit.instrument.script.step_names import RELEASE
+
 UNTOLD = -1
 
 
@@ -20,8 +22,7 @@ class LateOptimizer:
     """What stands for an optimizer where there is no object that steps."""
 
     name: str
-    adds_noise: bool
-    """Whether a step of it is a noisy release; else it is an update of parameters, noisy or not."""
+    """RELEASE, or UPDATE: of parameters, noisy or not."""
     gradients: array[int] = field(default_factory=lambda: array("q"))
     """Records whose gradients each step holds, counted where they are clipped; UNTOLD: not known."""
 
@@ -58,9 +59,9 @@ class LateSteps:
         """All that told steps."""
         return list(self._optimizers.values())
 
-    def optimizer(self, name: str, shape: Hashable, adds_noise: bool) -> LateOptimizer:
+    def optimizer(self, name: str, shape: Hashable) -> LateOptimizer:
         """Give the one for parameters of this shape; code is compiled anew for each batch size."""
-        return self._optimizers.setdefault((name, shape), LateOptimizer(name, adds_noise))
+        return self._optimizers.setdefault((name, shape), LateOptimizer(name))
 
     def tell(self, optimizer: LateOptimizer) -> None:
         """Note a step, to be taken in later."""
@@ -92,7 +93,7 @@ class LateSteps:
         """Give the gradients that were counted to the step that was made; of several it is not told which."""
         while self._clipped:
             self._waiting = (self._waiting or 0) + self._clipped.popleft()
-        released = [one for one in self._told if one.adds_noise] or list(self._told)
+        released = [one for one in self._told if one.name == RELEASE] or list(self._told)
         known = len(released) == 1 and not self.accumulates and self._waiting is not None
         for one in self._told:
             one.gradients.append(self._waiting or 0 if known and one is released[0] else UNTOLD)

@@ -8,10 +8,9 @@ from typing import Any
 
 from dpaudit.instrument.facts import LoaderFacts
 from dpaudit.instrument.methods import Method
-from dpaudit.instrument.script.feed import Feed
 from dpaudit.instrument.script.session import Session
+from dpaudit.instrument.script.step_names import BY_HAND, STATED
 
-_STATED = "dpaudit.step"
 _running: list[Session] = []
 """The session of the program that runs, if one is audited."""
 
@@ -56,23 +55,12 @@ def _marked(session: Session, records: Any, num_records: int | None) -> None:
     if records is not None:
         feed = next((feed for feed in session.feeds if feed.dataset is _BY_HAND), None)
         if feed is None:
-            feed = Feed(_BY_HAND, Method.STREAM, LoaderFacts(loader=_STATED))
+            feed = session.new_feed(_BY_HAND, Method.STREAM, LoaderFacts(loader=STATED))
             feed.stated = True
             feed.start_pass(None)
-            session.feeds.append(feed)
         if num_records is not None:
-            feed.facts = LoaderFacts(loader=_STATED, num_records=num_records)
+            feed.know(LoaderFacts(loader=STATED, num_records=num_records))
         feed.deliver(feed.passes[0], records, True)
         session.latest = feed.passes[0]
         feed.use()
-    session.stepped(_BY_HAND, "dpaudit.step()")
-
-
-def is_marked_by_hand(session: Session) -> int | None:
-    """Give the number of the steps that the program marked itself; None if it marked none."""
-    return session.number_of(_BY_HAND)
-
-
-def is_stated(facts: LoaderFacts) -> bool:
-    """Tell records that the program stated from those of a loader that is followed."""
-    return facts.loader == _STATED
+    session.stepped(_BY_HAND, BY_HAND)

@@ -9,9 +9,8 @@ import optax
 from dpaudit.instrument.script.claim_log import ClaimLog
 from dpaudit.instrument.script.jax_reports import listen, report_step
 from dpaudit.instrument.script.session import Session
+from dpaudit.instrument.script.step_names import UPDATE
 from dpaudit.instrument.script.wrapping import Wrappings
-
-_NAME = "optax.apply_updates"
 
 
 class OptaxSteps:
@@ -30,7 +29,7 @@ class OptaxSteps:
 
     def _apply(self, original: Any, *args: Any, **kwargs: Any) -> Any:
         parameters = original(*args, **kwargs)
-        self._session.guarded(lambda: report_step(self._session, parameters, _NAME, False))
+        self._session.guarded(lambda: report_step(self._session, parameters, UPDATE))
         return parameters
 
     def _accumulate(self, original: Any, *args: Any, **kwargs: Any) -> Any:

@@ -5,17 +5,25 @@ from __future__ import annotations
 import contextlib
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from dpaudit.errors import DpauditError, TargetError
 from dpaudit.instrument.script import mark
 from dpaudit.instrument.script.claim_log import ClaimLog, ReadClaim
 from dpaudit.instrument.script.ecosystems import watching
-from dpaudit.instrument.script.late_doubts import is_bare_update, late_notes, why_unclear
+from dpaudit.instrument.script.feed_log import FeedLog
+from dpaudit.instrument.script.late_doubts import late_notes, why_unclear
 from dpaudit.instrument.script.launch import Ending, Program, run_program
+from dpaudit.instrument.script.live_steps import LiveResult, LiveSteps
+from dpaudit.instrument.script.live_test import Examiner
 from dpaudit.instrument.script.output import stdout_to_stderr
 from dpaudit.instrument.script.session import Session, Stop
+from dpaudit.instrument.script.shelf import Shelf
+from dpaudit.instrument.script.spool import Spool
+from dpaudit.instrument.script.spooled import read_feeds
+from dpaudit.instrument.script.step_names import UPDATE
 from dpaudit.instrument.script.traces import FedOptimizer, read_traces
 
 _FOLLOWED = (
@@ -23,6 +31,12 @@ _FOLLOWED = (
     "optax and of jax_privacy's noise, in the process that was started. Where a program has no such steps, "
     "call dpaudit.step() at the end of each; where it has no such loader, dpaudit.step(records), or audit "
     "its loader by a function batches(seed, steps)."
+)
+
+
+_SKIPPED = (
+    "A gradient scaler skipped {} steps because of the gradients of their batches, and who sees the updates "
+    "sees that, without noise: no proof covers it. Choose a scale that never overflows, or bfloat16."
 )
 
 
@@ -45,7 +59,9 @@ class ScriptRun:
     unjudgeable: str = ""
     """Why no verdict can be given."""
     doubt: str = ""
-    """Of several ranks: why it cannot be called consistent."""
+    """Why it cannot be called consistent."""
+    live: LiveResult | None = None
+    """What a test that ran along has seen of the first trace; None: there was none, or nothing to test."""
 
     @property
     def main(self) -> FedOptimizer:
@@ -61,6 +77,8 @@ def record_script(
     num_records: int | None = None,
     own_stdout: bool = True,
     is_rank: bool = False,
+    stream: Path | None = None,
+    follow: Callable[[ClaimLog], Examiner] | None = None,
 ) -> ScriptRun:
     """Run a program as it is, and record which records go into each optimizer step.
 
@@ -75,21 +93,36 @@ def record_script(
       num_records: N; None takes it from the data set.
       own_stdout: whether what the program prints goes where it would go; else it goes to standard error.
       is_rank: whether it is one of several ranks, whose traces will be joined.
+      stream: a new directory to which the recording goes as it grows, in place of memory; at the end it
+        is the directory of the first trace. A kill loses at most the last chunk.
+      follow: makes what tests each step as it comes, given what the program claims; None: nothing does.
 
     Raises:
+      TraceError: the directory cannot be made or written.
       TargetError: no such program, or no optimizer step that batches of a known loader went into.
       DpauditError: strict, and the recording failed.
     """
-    try:
-        return _recorded(program, Session(steps=steps, strict=strict), num_records, own_stdout, is_rank)
+    spool = None if stream is None else Spool(stream)
+    new_log = FeedLog if spool is None else spool.new_log
+    session = [Session(steps=steps, strict=strict, new_log=lambda: new_log(follow is not None))]
+    try:  # the session is handed over: what it holds of the program must be gone at the end
+        return _recorded(program, session.pop(), num_records, own_stdout, is_rank, spool, follow)
     finally:
         gc.collect()  # what only the program held: worker processes, memory of the device
 
 
 def _recorded(
-    program: Program, session: Session, num_records: int | None, own_stdout: bool, is_rank: bool
+    program: Program,
+    session: Session,
+    num_records: int | None,
+    own_stdout: bool,
+    is_rank: bool,
+    spool: Spool | None,
+    follow: Callable[[ClaimLog], Examiner] | None,
 ) -> ScriptRun:
     claims = ClaimLog(lambda: session.most_steps)
+    if follow is not None:
+        session.live = LiveSteps(follow(claims), num_records)
     output = contextlib.nullcontext() if own_stdout else stdout_to_stderr()
     with output, watching(session, claims), mark.listening(session):
         ending = run_program(program)[0]
@@ -98,11 +131,12 @@ def _recorded(
                 session.guarded(session.settle)
     if session.strict and session.failure:
         raise DpauditError(f"the recording failed: {session.failure}", "Please report it.")
-    traces, problems = read_traces(session.feeds, num_records, is_rank)
-    traces.sort(key=lambda one: _rank(session, one))
+    traces, problems = _read(session, num_records, is_rank, spool)
     if not traces:
         raise _nothing_seen(session, ending, problems)
-    notes = [*_how_it_ended(session, ending), *_others(session, traces), *problems, *_unfollowed(session)]
+    if spool is not None:
+        spool.settle(traces[0].place)
+    notes = [*_how_it_ended(session, ending), *_others(traces), *problems, *_unfollowed(session)]
     notes += late_notes(session, traces[0])
     return ScriptRun(
         program=program,
@@ -114,18 +148,31 @@ def _recorded(
         in_group=session.in_group,
         data_parallel=session.data_parallel,
         unjudgeable=session.unjudgeable or why_unclear(session, traces[0]),
+        doubt=_SKIPPED.format(traces[0].skipped) if traces[0].skipped else "",
+        live=None
+        if session.live is None
+        else session.live.result(traces[0].number, traces[0].recording.trace),
     )
 
 
-def _rank(session: Session, one: FedOptimizer) -> tuple[bool, bool, bool, int, int]:
-    """Order traces: steps that the program marks first, bare updates last, then by size."""
-    marked = one.number == mark.is_marked_by_hand(session)
-    stated = mark.is_stated(one.recording.facts)
-    return not marked, not stated, is_bare_update(session, one), -one.batches, one.number
+def _read(
+    session: Session, num_records: int | None, is_rank: bool, spool: Spool | None
+) -> tuple[list[FedOptimizer], list[str]]:
+    """Put the traces together; those on disk from what is there, as after a kill."""
+    if spool is None:
+        return read_traces(session.feeds, num_records, is_rank)
+    damage = spool.close()
+    feeds = read_feeds(spool.path)
+    for number, stored in feeds.items():
+        stored.dataset = session.feeds[number].dataset
+    traces, problems = read_traces(list(feeds.values()), num_records, is_rank, Shelf(spool.path))
+    return traces, [*problems, *([f"ATTENTION: {damage}."] if damage else [])]
 
 
 def _how_it_ended(session: Session, ending: Ending) -> Iterator[str]:
-    if session.stopped:
+    if session.refuted:
+        yield "The program was stopped at the step that refuted its claim."
+    elif session.stopped:
         yield "The program was stopped after the wanted number of steps."
     elif ending.is_failure:
         yield f"ATTENTION: the program {ending.how.value} ({ending.message}); what it did before was audited."
@@ -135,11 +182,11 @@ def _how_it_ended(session: Session, ending: Ending) -> Iterator[str]:
         yield f"ATTENTION: the recording failed on the way ({session.failure}); what came later is not in it."
 
 
-def _others(session: Session, traces: list[FedOptimizer]) -> Iterator[str]:
+def _others(traces: list[FedOptimizer]) -> Iterator[str]:
     main = traces[0]
     for other in traces[1:]:
         facts = other.recording.facts
-        if is_bare_update(session, other) and not is_bare_update(session, main):
+        if other.optimizer == UPDATE != main.optimizer:
             continue  # of parameters, by what the steps of the other released
         if 2 * other.recording.trace.steps >= main.recording.trace.steps and other.batches > 1:
             yield (

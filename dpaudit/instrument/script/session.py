@@ -9,16 +9,18 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from dpaudit.instrument.carried import Carried
 from dpaudit.instrument.facts import LoaderFacts, loader_facts
 from dpaudit.instrument.methods import Method
-from dpaudit.instrument.script.feed import Dropped, Feed, IntArray, Pass
+from dpaudit.instrument.script.feed import Feed, Pass
+from dpaudit.instrument.script.feed_log import FeedLog
 from dpaudit.instrument.script.late_steps import LateSteps
+from dpaudit.instrument.script.live_steps import LiveSteps
 from dpaudit.instrument.script.roots import same_object, same_shape, trace_to_root
+from dpaudit.instrument.script.taps import Handover, Tap, first_leaf
 
 _T = TypeVar("_T")
 _BATCHES_WITHOUT_STEP = 2000
@@ -29,29 +31,22 @@ class Stop(BaseException):
     """Ends the program after the wanted steps; no Exception, so that `except Exception` lets it pass."""
 
 
-class Handover:
-    """A loader that relays what torch's iterators fetch for it; its batches wait here until handed on."""
-
-    def __init__(self) -> None:
-        self.waiting: deque[tuple[Tap, Carried]] = deque()
-        self.started: Pass | None = None
-
-
-class Tap:
-    """Where one of torch's iterators reports what it fetches."""
-
-    def __init__(self, feed: Feed, rows: IntArray | None) -> None:
-        self.feed = feed
-        self.rows = rows
-        self.started: Pass | None = None
-        self.dropped = Dropped()
-
-
 class Session:
     """One audited run of a program."""
 
-    def __init__(self, *, steps: int | None = None, strict: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        steps: int | None = None,
+        strict: bool = False,
+        new_log: Callable[[], FeedLog] = FeedLog,
+        live: LiveSteps | None = None,
+    ) -> None:
         self.feeds: list[Feed] = []
+        self.live = live
+        self.refuted = False
+        """Whether the program was stopped because a test that ran along refuted its claim."""
+        self._new_log = new_log
         self.recording = True
         self.failure = ""
         self.stopped = False
@@ -105,9 +100,14 @@ class Session:
         """Give the feed of a data set, made anew where it is the first batch of it."""
         feed = self._known_feed(root, method)
         if feed is None:
-            feed = Feed(root, method, facts)
-            self.feeds.append(feed)
-        feed.facts = facts
+            feed = self.new_feed(root, method, facts)
+        feed.know(facts)
+        return feed
+
+    def new_feed(self, dataset: Any, method: Method, facts: LoaderFacts) -> Feed:
+        """Begin to follow the batches of another data set."""
+        feed = Feed(dataset, method, facts, self._new_log())
+        self.feeds.append(feed)
         return feed
 
     def _known_feed(self, root: Any, method: Method) -> Feed | None:
@@ -117,8 +117,7 @@ class Session:
         for feed in self.feeds:  # a data set that is made anew for each pass
             over = feed.current is None or feed.current.ended
             if feed.method is method and over and same_shape(feed.dataset, root):
-                feed.replaced += 1
-                feed.dataset = root
+                feed.replace(root)
                 return feed
         return None
 
@@ -207,7 +206,7 @@ class Session:
         self.backwards += 1
         for feed in self.feeds:
             current = feed.current
-            if current is None or feed.stated:
+            if current is None or not current.delivered or feed.stated:
                 continue
             # A prefetcher reaches the end of its pass before the last batches are used, and the iterator
             # of `next(iter(loader))` is gone at once. Batches that were all fetched and kept stay out.
@@ -219,7 +218,7 @@ class Session:
         """Note a step of an optimizer.
 
         Raises:
-          Stop: it was the last of the wanted steps.
+          Stop: it was the last of the wanted steps, or is the one that refutes the claim.
         """
         key = self._key(optimizer)
         if not self._explicit and self.backwards == self._used_at.get(key, 0):
@@ -231,6 +230,9 @@ class Session:
         self.all_steps[key] = number + 1
         if any(fed):
             self.counts[key] = self.counts.get(key, 0) + 1
+        if self.live is not None and self.live.stepped(self.feeds, key, label):
+            self.stopped = self.refuted = True
+            raise Stop
         if self._limit is None:
             return
         fed_enough = self.counts.get(key, 0) >= self._limit
@@ -238,6 +240,18 @@ class Session:
         if fed_enough or barren:
             self.stopped = True
             raise Stop
+
+    def skipped(self, optimizer: Any) -> None:
+        """Note that a gradient scaler found gradients that are not finite, and did not let an optimizer step.
+
+        A step that is made later has finite gradients: what was used for this one is not in them.
+        """
+        while hasattr(optimizer, "original_optimizer"):  # Opacus' stands for the one that really steps
+            optimizer = optimizer.original_optimizer
+        key = self._key(optimizer)
+        for feed in self.feeds:
+            if feed.delivered:
+                feed.skip(key, type(optimizer).__name__, self.all_steps.get(key, 0))
 
     def _key(self, optimizer: Any) -> int:
         """Number an optimizer object; another one that got the memory of a dead one is new."""
@@ -256,15 +270,3 @@ class Session:
         """Give the number under which an optimizer has stepped; None if it has not."""
         known = self._optimizers.get(id(optimizer))
         return known[0] if known is not None and known[1]() is optimizer else None
-
-
-def first_leaf(batch: Any) -> Any:
-    """Give the first object inside nested containers: a tensor, which moving to its own device keeps."""
-    for _ in range(8):
-        if isinstance(batch, (list, tuple)) and batch:
-            batch = batch[0]
-        elif isinstance(batch, Mapping) and batch:
-            batch = next(iter(batch.values()))
-        else:
-            break
-    return batch

@@ -15,7 +15,8 @@ from dpaudit.instrument.carried import CarryingDataset, FingerprintingDataset
 from dpaudit.instrument.methods import Method
 from dpaudit.instrument.script.claim_log import ClaimLog
 from dpaudit.instrument.script.iterators import attach, is_torch_iterator, remember_sent
-from dpaudit.instrument.script.session import Handover, Session
+from dpaudit.instrument.script.session import Session
+from dpaudit.instrument.script.taps import Handover
 from dpaudit.instrument.script.wrapping import Wrappings, family
 from dpaudit.instrument.torch_loader import is_pipe, stand_in
 
@@ -34,7 +35,9 @@ class TorchPatches:
         session, wrappings = self._session, self._wrappings
 
         def stepped(optimizer: Any, *_: Any) -> None:
-            session.guarded(lambda: session.stepped(optimizer))
+            # Fused optimizers are told by a gradient scaler to change nothing.
+            vain = session.guarded(lambda: _found_inf(getattr(optimizer, "found_inf", None)))
+            session.guarded(lambda: session.skipped(optimizer) if vain else session.stepped(optimizer))
 
         def differentiate(original: Any, *args: Any, **kwargs: Any) -> Any:
             session.guarded(session.backward)
@@ -43,6 +46,8 @@ class TorchPatches:
         wrappings.then(register_optimizer_step_post_hook(stepped).remove)
         wrappings.wrap(torch.autograd, "backward", differentiate)
         wrappings.wrap(torch.autograd, "grad", differentiate)
+        if "_maybe_opt_step" in vars(torch.amp.GradScaler):
+            wrappings.wrap(torch.amp.GradScaler, "_maybe_opt_step", self._scaled_step)
         wrappings.wrap(_BaseDataLoaderIter, "_next_index", self._next_index)
         if torch.distributed.is_available():
             wrappings.wrap(torch.distributed, "init_process_group", self._join_group)
@@ -50,6 +55,20 @@ class TorchPatches:
         for kind in family(DataLoader):
             self._patch_class(kind)
         wrappings.replace(DataLoader, "__init_subclass__", classmethod(self._on_new_class))
+
+    def _scaled_step(
+        self, original: Any, scaler: Any, optimizer: Any, state: Any, *args: Any, **named: Any
+    ) -> Any:
+        before = sum(self._session.all_steps.values())
+        done = original(scaler, optimizer, state, *args, **named)
+
+        def note() -> None:
+            made = sum(self._session.all_steps.values()) > before
+            if not made and any(map(_found_inf, state["found_inf_per_device"].values())):
+                self._session.skipped(optimizer)
+
+        self._session.guarded(note)
+        return done
 
     def _join_group(self, original: Any, *args: Any, **kwargs: Any) -> Any:
         self._session.in_group = True
@@ -104,6 +123,10 @@ class TorchPatches:
     def _iterate(self, original: Any, loader: Any) -> Any:
         batches = original(loader)
         return _relay(self._session, batches) if inspect.isgenerator(batches) else batches
+
+
+def _found_inf(found: Any) -> bool:
+    return found is not None and bool(found.item())
 
 
 def _plan(loader: Any, foreign: bool) -> tuple[Method, bool] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,16 @@ from dpaudit.errors import DpauditError
 from dpaudit.instrument.facts import LoaderFacts
 from dpaudit.instrument.methods import Method
 from dpaudit.instrument.recorder import Recorder
-from dpaudit.instrument.records import RecordNumbers, number_records
+from dpaudit.instrument.records import RecordNumbers
 from dpaudit.instrument.result import Recording, finish
 from dpaudit.instrument.script.attribution import Attribution, Pattern, attribute
 from dpaudit.instrument.script.content_sample import content_sample
 from dpaudit.instrument.script.feed import Feed, IntArray, StepLog
+from dpaudit.instrument.script.shelf import Shelf
+from dpaudit.instrument.script.step_names import BY_HAND, STATED, UPDATE
 
 _NUMBERED = (Method.CARRIED, Method.NEXT_INDEX)
+_BLOCK = 1 << 12
 _FEW_STEPS = 4
 """Steps below which one batch may well have been used by most of them."""
 
@@ -39,6 +43,10 @@ class FedOptimizer:
     """Of the optimizer's steps, that of each row of the trace, from 0; shape (rows,)."""
     sample: tuple[int, ...] | None = None
     """By which ranks tell whether they read one data set; None: not taken, or it cannot be."""
+    skipped: int = 0
+    """Steps that a gradient scaler did not let it make."""
+    place: Path | None = None
+    """Directory of the trace; None: it is in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,46 +59,56 @@ class _FeedSource:
     rows: RecordNumbers | None
 
 
-def traces_of(feed: Feed, num_records: int | None, is_rank: bool = False) -> Iterator[FedOptimizer]:
+def traces_of(
+    feed: Feed, num_records: int | None, is_rank: bool = False, shelf: Shelf | None = None
+) -> Iterator[FedOptimizer]:
     """Give the trace of each optimizer that batches of this feed went into.
 
     Args:
       feed: of one data set.
       num_records: N as the user gives it.
       is_rank: whether traces of other ranks will be joined with it.
+      shelf: where they are put together; None: in memory.
 
     Raises:
       DpauditError: record numbers out of range, or that contradict N.
     """
     if not len(feed.uses) or not feed.delivered:
         return
+    shelf = shelf or Shelf()
     told = attribute(feed.uses, feed.pass_of, feed.log.sizes)
     indices = feed.log.indices()
     offsets = np.concatenate(([0], np.cumsum(np.asarray(feed.log.sizes, np.int64))))
     sample = content_sample(feed.dataset) if is_rank and feed.method in _NUMBERED else None
     for number, log in feed.steps.items():
-        recorder, batches, fed, used = _steps(feed, told, log, indices, offsets)
-        if recorder.steps == 0 or recorder.indices().size == 0:
+        if not log.uses:
             continue
-        _refuse_kept_batches(feed, told, recorder.steps)
-        unfed = len(log.uses) - int(fed[0]) - len(fed)
-        notes = tuple(_notes(feed, told, unfed))
+        fed = fed_steps(feed, told, log, offsets)
+        if not np.diff(offsets)[fed.batches].any():
+            continue
+        refuse_kept_batches(feed, told, len(fed.steps))
+        unfed = len(log.uses) - int(fed.steps[0]) - len(fed.steps)
+        notes = tuple(_notes(feed, told, unfed, len(log.skips)))
+        source = _FeedSource(feed.method, feed.facts, notes, rows_of(feed, fed.passes))
+        recorder = shelf.recorder(feed.method)
+        # Recorders read method, facts, notes and rows of a source, and nothing else.
+        recorder.opened(source, num_records)  # type: ignore[arg-type]
+        _record(recorder, feed, told, fed, indices, offsets)
         recorder.uncertain = feed.uncertain
-        rows = _rows(feed, used)
-        source = _FeedSource(feed.method, feed.facts, notes, rows)
-        # `finish` reads method, facts, notes and rows of its source, and nothing else.
         recording = finish(recorder, source, stated=num_records, labels=None, seed=None)  # type: ignore[arg-type]
         yield FedOptimizer(
             number=number,
             optimizer=log.optimizer,
             recording=recording,
-            batches=batches,
-            step_numbers=fed + log.number,
+            batches=len(fed.batches),
+            step_numbers=fed.steps + log.number,
             sample=sample,
+            skipped=len(log.skips),
+            place=shelf.keep(recorder, recording),
         )
 
 
-def _refuse_kept_batches(feed: Feed, told: Attribution, steps: int) -> None:
+def refuse_kept_batches(feed: Feed, told: Attribution, steps: int) -> None:
     """Refuse a batch that half of the steps come after: a program that cuts its own batches from it.
 
     Raises:
@@ -107,43 +125,87 @@ def _refuse_kept_batches(feed: Feed, told: Attribution, steps: int) -> None:
         )
 
 
-def _steps(
-    feed: Feed, told: Attribution, log: StepLog, indices: npt.NDArray[Any], offsets: IntArray
-) -> tuple[Recorder, int, IntArray, set[int]]:
-    """Put together the batches of each step that has any; give their count, the steps, the passes."""
-    recorder = Recorder()
-    recorder.start_run()
-    limits = np.concatenate(([0], np.asarray(log.uses, np.int64)))
-    seen_pass = -1
-    batches: set[int] = set()
-    passes: set[int] = set()
-    reached = np.concatenate(([0], np.asarray(log.reached, np.int64)))
+@dataclass(frozen=True, slots=True, eq=False)
+class FedSteps:
+    """Which steps of an optimizer had batches of a feed in them, and which of its uses each had."""
+
+    steps: IntArray
+    """Counted from the first that the feed knows of, shape (rows,)."""
+    first_use: IntArray
+    last_use: IntArray
+    reached: IntArray
+    """Batches delivered by the end of each."""
+    batches: IntArray
+    """Numbers of the different batches in them, rising."""
+    passes: IntArray
+    """Numbers of the passes that these came from, rising."""
+
+
+def fed_steps(feed: Feed, told: Attribution, log: StepLog, offsets: IntArray) -> FedSteps:
+    """Find the steps that batches of a feed went into; `offsets` are those of its batches."""
+    (begin, came), end = log.begins(), np.array(log.uses, np.int64)
+    reached = np.array(log.reached, np.int64)
     # A program may leave out the backward of an empty batch, and still add noise and step.
-    empty = (np.diff(reached) > 0) & (np.diff(offsets[reached]) == 0) & (told.pattern is Pattern.DIRECT)
-    fed = np.flatnonzero((np.diff(limits) > 0) | empty)
-    for begin, end, latest in zip(
-        limits[fed].tolist(), limits[fed + 1].tolist(), reached[fed + 1].tolist(), strict=True
-    ):
-        used = (range(told.first[use], told.last[use]) for use in range(begin, end))
-        numbers = list(dict.fromkeys(itertools.chain.from_iterable(used))) or [latest - 1]
+    empty = (reached > came) & (offsets[reached] == offsets[came]) & (told.pattern is Pattern.DIRECT)
+    used = end > begin
+    fed = np.flatnonzero(used | empty)
+    inside = np.zeros(len(told.first) + 1, np.int64)
+    np.add.at(inside, begin, 1)
+    np.add.at(inside, end, -1)
+    uses = np.flatnonzero(np.cumsum(inside)[:-1] > 0)
+    change = np.zeros(feed.delivered + 1, np.int64)
+    np.add.at(change, told.first[uses], 1)
+    np.add.at(change, told.last[uses], -1)
+    touched = np.cumsum(change)[:-1] > 0
+    touched[reached[empty & ~used] - 1] = True
+    batches = np.flatnonzero(touched)
+    passes = np.unique(np.array(feed.pass_of, np.int64)[batches])
+    return FedSteps(fed, begin[fed], end[fed], reached[fed], batches, passes)
+
+
+def numbers_of_steps(told: Attribution, fed: FedSteps, start: int = 0) -> Iterator[list[int]]:
+    """Give the numbers of the batches of each step from the `start`-th fed one on."""
+    for block in range(start, len(fed.steps), _BLOCK):
+        rows = slice(block, block + _BLOCK)
+        for begin, end, latest in zip(
+            fed.first_use[rows].tolist(), fed.last_use[rows].tolist(), fed.reached[rows].tolist(), strict=True
+        ):
+            used = (range(told.first[use], told.last[use]) for use in range(begin, end))
+            yield list(dict.fromkeys(itertools.chain.from_iterable(used))) or [latest - 1]
+
+
+def _record(
+    recorder: Recorder,
+    feed: Feed,
+    told: Attribution,
+    fed: FedSteps,
+    indices: npt.NDArray[Any],
+    offsets: IntArray,
+) -> None:
+    """Put together the batches of each step."""
+    recorder.start_run()
+    seen_pass = -1
+    for numbers in numbers_of_steps(told, fed):
         source = feed.pass_of[numbers[-1]]
         if source != seen_pass:
             recorder.start_epoch()
             seen_pass = source
-        passes.update(feed.pass_of[number] for number in numbers)
-        batches.update(numbers)
-        parts = [indices[offsets[number] : offsets[number + 1]] for number in numbers]
-        recorder.add(parts[0] if len(parts) == 1 else np.concatenate(parts))
-    return recorder, len(batches), fed, passes
+        recorder.add(records_of(numbers, indices, offsets))
 
 
-def _rows(feed: Feed, passes: set[int]) -> RecordNumbers | None:
+def records_of(numbers: list[int], indices: npt.NDArray[Any], offsets: IntArray) -> npt.NDArray[Any]:
+    """Give the records of some batches, one after the other."""
+    parts = [indices[offsets[number] : offsets[number + 1]] for number in numbers]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def rows_of(feed: Feed, passes: IntArray) -> RecordNumbers | None:
     """Number the records that the passes in use could reach."""
     if feed.method in (Method.FINGERPRINT, Method.STREAM):
         return None
-    subsets = [feed.subsets[number] for number in sorted(passes)]
+    subsets = [feed.subsets[number] for number in passes.tolist()]
     first = subsets[0]
-    inside = number_records(feed.dataset)
+    inside = feed.numbering()
     if first is None or any(one is None or not np.array_equal(first, one) for one in subsets):
         return inside
     distinct = np.unique(first)
@@ -156,7 +218,7 @@ def _rows(feed: Feed, passes: set[int]) -> RecordNumbers | None:
     return RecordNumbers(len(distinct), lookup, origins)
 
 
-def _notes(feed: Feed, told: Attribution, unfed: int) -> Iterator[str]:
+def _notes(feed: Feed, told: Attribution, unfed: int, skipped: int) -> Iterator[str]:
     if told.pattern is Pattern.IN_TURN:
         yield "The program fetches batches ahead: they were taken to be used in the order in which they came."
     elif told.pattern is Pattern.JOINED:
@@ -168,6 +230,11 @@ def _notes(feed: Feed, told: Attribution, unfed: int) -> Iterator[str]:
         )
     if unfed:
         yield f"{unfed} steps of the optimizer came without a new backward over batches of this data set."
+    if skipped:
+        yield (
+            f"ATTENTION: a gradient scaler skipped {skipped} steps, because gradients were not finite: their "
+            "batches are in no step."
+        )
     if feed.replaced:
         yield (
             f"The program made the data set object anew {feed.replaced} times: each was taken to hold the "
@@ -175,10 +242,16 @@ def _notes(feed: Feed, told: Attribution, unfed: int) -> Iterator[str]:
         )
 
 
+def _importance(one: FedOptimizer) -> tuple[bool, bool, bool, int, int]:
+    """Order traces: steps that the program marks first, bare updates last, then by size."""
+    stated = one.recording.facts.loader == STATED
+    return one.optimizer != BY_HAND, not stated, one.optimizer == UPDATE, -one.batches, one.number
+
+
 def read_traces(
-    feeds: list[Feed], num_records: int | None, is_rank: bool = False
+    feeds: list[Feed], num_records: int | None, is_rank: bool = False, shelf: Shelf | None = None
 ) -> tuple[list[FedOptimizer], list[str]]:
-    """Give all traces, and why others could not be had."""
+    """Give all traces, that of the training first, and why others could not be had."""
     found: list[FedOptimizer] = []
     problems: list[str] = []
     for feed in feeds:
@@ -186,7 +259,7 @@ def read_traces(
         if feed.unreadable:
             problems.append(f"Batches of {what} cannot be followed: {feed.unreadable}.")
         try:
-            found += traces_of(feed, num_records, is_rank)
+            found += traces_of(feed, num_records, is_rank, shelf)
         except DpauditError as error:
             problems.append(f"Batches of {what} cannot be followed: {error.message}. {error.hint}".rstrip())
-    return found, problems
+    return sorted(found, key=_importance), problems

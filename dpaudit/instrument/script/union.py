@@ -57,7 +57,7 @@ def joint_run(first: ScriptRun, parts: Sequence[RankPart], stated: int | None) -
         steps=union.steps,
         ending=ending,
         unjudgeable=first.unjudgeable or _copies(parts),
-        doubt=_drift(parts),
+        doubt=_drift(parts) or first.doubt,
     )
 
 
