@@ -14,7 +14,7 @@ from torch import nn
 from dpaudit.dpsgd import ClippingEngine, clipped_gradients
 from dpaudit.dpsgd.clipping.allotment import Candidate, allot
 from dpaudit.dpsgd.clipping.choice import LayerChoice, RouteChooser
-from dpaudit.dpsgd.clipping.convolution import ConvolutionBook, Geometry, weight_gradient
+from dpaudit.dpsgd.clipping.convolution import ConvolutionBook, Geometry, gradient_by_offsets, weight_gradient
 from dpaudit.dpsgd.clipping.groups import make_groups
 from dpaudit.dpsgd.clipping.linear import LinearBook, gram_squared_norms
 from dpaudit.dpsgd.clipping.routes import Route
@@ -226,6 +226,31 @@ def test_every_route_of_a_convolution_gives_the_same(kernel, stride, padding, di
     assert torch.allclose(
         book.weighted_sum(factors), torch.einsum("b,b...->...", factors, expected), atol=1e-12
     )
+    if groups == 1 and not transposed:
+        found = gradient_by_offsets(inputs[:, 0], grads[:, 0], geometry, shape)
+        assert torch.allclose(found, expected.sum(0), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "padding", "dilation"),
+    [
+        ((5,), (3,), (2,), (1,), (1,)),
+        ((2, 1), (3, 3), (1, 1), (1, 1), (1, 1)),  # every second position of the kernel sees padding alone
+        ((1, 1), (5, 3), (2, 3), (4, 2), (1, 2)),
+        ((3, 4, 2), (3, 2, 3), (1, 2, 1), (2, 0, 1), (1, 1, 1)),
+    ],
+)
+def test_products_with_padding_are_left_out_of_a_convolutions_gradient(
+    size, kernel, stride, padding, dilation
+):
+    torch.manual_seed(0)
+    zero = (0,) * len(size)
+    geometry = Geometry(stride, padding, dilation, False, zero, 1)
+    inputs, weight = torch.randn(3, 4, *size).double(), torch.randn(6, 4, *kernel).double()
+    outputs = torch.convolution(inputs, weight, None, stride, padding, dilation, False, zero, 1)
+    grads, shape = torch.randn_like(outputs), weight.shape
+    expected = weight_gradient(inputs, grads, geometry, shape)
+    assert torch.allclose(gradient_by_offsets(inputs, grads, geometry, shape), expected, atol=1e-12)
 
 
 LAYERS = {

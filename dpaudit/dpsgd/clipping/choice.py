@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from dpaudit.dpsgd.clipping.allotment import Candidate, allot
-from dpaudit.dpsgd.clipping.route_costs import measured_seconds, modelled_seconds
+from dpaudit.dpsgd.clipping.route_costs import best_seconds, measured_seconds, modelled_seconds
 from dpaudit.dpsgd.clipping.routes import LayerBook, Route
 
 Clipping = Literal["per_sample", "ghost", "mixed_ghost", "bk", "bk_mix_ghost", "bk_mix_opt"]
@@ -107,6 +108,22 @@ class RouteChooser:
         self.layers[parameter], self._keys[parameter] = self.choices[key], key
         name = self.choices[key].route
         return next(route for route in routes if route.name == name)
+
+    def fastest(self, key: tuple[object, ...], ways: Mapping[str, Callable[[], Tensor]]) -> Tensor:
+        """Compute one thing by the fastest of several ways, each timed when a key comes for the first time.
+
+        Args:
+          key: what is computed, and on which shapes.
+          ways: by name; the first is taken where nothing is measured.
+        """
+        name = next(iter(ways))
+        if self.measure and not self.fused and self.keeps_instantiated and len(ways) > 1:
+            if key not in self.choices:
+                seconds = {name: best_seconds(way) for name, way in ways.items()}
+                quickest = min(seconds, key=seconds.__getitem__)
+                self.choices[key] = LayerChoice(quickest, "measured", tuple(seconds.items()))
+            name = self.choices[key].route
+        return ways[name if name in ways else next(iter(ways))]()
 
     def settle(self, batch: int, budget: int) -> None:
         """After a batch, choose among measured routes for all layers together.

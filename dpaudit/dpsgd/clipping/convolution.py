@@ -6,7 +6,9 @@ gradient exchanged, so one set of formulas serves both.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,9 +17,14 @@ from torch import Tensor
 
 from dpaudit.dpsgd.clipping.books import zero_records
 from dpaudit.dpsgd.clipping.linear import gram_squared_norms, rounding
+from dpaudit.dpsgd.clipping.processor import recording
 
 # Pixel Gram matrices worked on at once: they should stay in the last cache of a processor.
 _GRAM_BYTES = 2**23
+# A kernel of 3 x 3 on images of 4 x 4 meets the padding in 44 of 144 products, on 2 x 2 in 20 of 36. Below
+# this share of others a product for each position of the kernel is faster than the library's convolution,
+# which does them all (measured: 0.5 of its time at 4 x 4 and 512 channels, 0.2 at 2 x 2).
+_SHARE_INSIDE = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,18 @@ class ConvolutionBook:
             inputs = inputs * scale
         else:
             grads = grads * scale
-        return weight_gradient(inputs.flatten(0, 1), grads.flatten(0, 1), self.geometry, self.weight_shape)
+        compute = gradient_by_offsets if self._is_mostly_padding() else weight_gradient
+        return compute(inputs.flatten(0, 1), grads.flatten(0, 1), self.geometry, self.weight_shape)
+
+    def _is_mostly_padding(self) -> bool:
+        """Whether a processor had better leave out the products with what the images are padded by."""
+        geometry = self.geometry
+        if self.inputs.is_cuda or recording() or geometry.transposed or geometry.groups > 1:
+            return False
+        met = _meetings(self.inputs.shape[3:], self.grads.shape[3:], self.weight_shape[2:], geometry)
+        every = self.grads[0, 0, 0].numel() * math.prod(self.weight_shape[2:])
+        inside: int = sum(math.prod(side.stop - side.start for side in sides) for _, _, sides in met)
+        return inside <= _SHARE_INSIDE * every
 
     def take(self, records: slice) -> ConvolutionBook:
         """Keep some records."""
@@ -160,6 +178,43 @@ def weight_gradient(inputs: Tensor, grads: Tensor, geometry: Geometry, shape: to
     """Weight gradient of a convolution, (images, channels, *space) on both sides."""
     blank = inputs.new_empty(1).expand(shape)
     return _convolution_backward(grads, inputs, blank, geometry, [False, True, False])[1]
+
+
+def gradient_by_offsets(inputs: Tensor, grads: Tensor, geometry: Geometry, shape: torch.Size) -> Tensor:
+    """Weight gradient of a plain convolution by one product for each position of the kernel.
+
+    Only pixels that meet an output there take part: nothing is multiplied by padding.
+    """
+    pixels, outputs = inputs.movedim(1, -1).contiguous(), grads.movedim(1, -1).contiguous()
+    products = inputs.new_zeros(math.prod(shape[2:]), *shape[:2])
+    met = _meetings(inputs.shape[2:], grads.shape[2:], shape[2:], geometry)
+    for place, sources, targets in met:
+        seen = pixels[:, *sources].reshape(-1, shape[1])
+        if len(seen):
+            torch.mm(outputs[:, *targets].reshape(-1, shape[0]).t(), seen, out=products[place])
+    return products.permute(1, 2, 0).reshape(shape)
+
+
+def _meetings(
+    inside: torch.Size, outside: torch.Size, kernel: torch.Size, geometry: Geometry
+) -> Iterator[tuple[int, tuple[slice, ...], tuple[slice, ...]]]:
+    """For each position of the kernel: its number, the pixels that it sees, the outputs that they enter."""
+    axes = [
+        [_meeting(offset * wide - margin, step, size, count) for offset in range(extent)]
+        for extent, wide, margin, step, size, count in zip(
+            kernel, geometry.dilation, geometry.padding, geometry.stride, inside, outside, strict=True
+        )
+    ]
+    for place, sides in enumerate(itertools.product(*axes)):
+        yield place, tuple(source for source, _ in sides), tuple(target for _, target in sides)
+
+
+def _meeting(start: int, step: int, size: int, count: int) -> tuple[slice, slice]:
+    """Along one axis, where output t sees pixel start + step * t: the pixels there are, and their outputs."""
+    low = max(0, -(start // step))
+    high = max(low, min(count, (size - 1 - start) // step + 1))
+    first = start + step * low
+    return slice(first, first + step * (high - low), step) if high > low else slice(0, 0), slice(low, high)
 
 
 def input_gradient(inputs: Tensor, grads: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:

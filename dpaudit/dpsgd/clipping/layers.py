@@ -15,6 +15,7 @@ from dpaudit.dpsgd.clipping.books import GradientBook
 from dpaudit.dpsgd.clipping.convolution import ConvolutionBook, Geometry, input_gradient
 from dpaudit.dpsgd.clipping.embedding import EmbeddingBook
 from dpaudit.dpsgd.clipping.linear import LinearBook
+from dpaudit.dpsgd.clipping.products import ways_to_multiply
 from dpaudit.dpsgd.clipping.routes import LayerBook, Route
 
 
@@ -30,7 +31,7 @@ class LinearLayer:
     def forward(self, data: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Give the output; keep the input."""
         weight = self.weight.t() if self.transposed else self.weight
-        return F.linear(data, weight, self.bias), (data,)
+        return self._multiplied("forward", data, weight, self.bias), (data,)
 
     def backward(self, saved: tuple[Tensor, ...], grad: Tensor, wants_input: bool) -> Tensor | None:
         """Book weight and bias."""
@@ -46,7 +47,13 @@ class LinearLayer:
         if not wants_input:
             return None
         weight = self.weight.to(grad.dtype)
-        return (grad @ (weight.t() if self.transposed else weight)).to(data.dtype)
+        back = weight if self.transposed else weight.t()
+        return self._multiplied("backward", grad, back, None).to(data.dtype)
+
+    def _multiplied(self, name: str, data: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Data times weight transposed, plus bias; measured anew where there are twice as many rows."""
+        key = ("product", name, (data.numel() // data.shape[-1]).bit_length(), *weight.shape)
+        return self.use.ledger.chooser.fastest(key, ways_to_multiply(data, weight, bias))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -33,18 +34,23 @@ def modelled_seconds(route: Route, shape: torch.Size, positions: int, batch: int
 
 
 def measured_seconds(route: Route, book: LayerBook) -> float:
-    """Best of three of the norms and the sum by this route, after one run that nobody times.
+    """Time of the norms and the sum by this route."""
+    return best_seconds(lambda: _run(route, book), on_device=book.inputs.is_cuda)
+
+
+def best_seconds(action: Callable[[], object], on_device: bool = False) -> float:
+    """Best of three, after one run that nobody times.
 
     The first run compiles kernels, and has the allocator find its pages.
     """
     best = float("inf")
     # A thread's own time is not disturbed by what else runs; it misses the work of other threads and devices.
-    alone = torch.get_num_threads() == 1 and not book.inputs.is_cuda
+    alone = torch.get_num_threads() == 1 and not on_device
     clock = time.thread_time if alone else time.perf_counter
-    _run(route, book)
+    action()
     for _ in range(3):
         start = clock()
-        _run(route, book)
+        action()
         best = min(best, clock() - start)
         if best > 0.2:  # seconds: slow enough to be told from others at once
             break

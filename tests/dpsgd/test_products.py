@@ -1,0 +1,95 @@
+"""Products by the fastest library, and how it is found."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dpaudit.dpsgd import ClippingEngine, clipped_gradients
+from dpaudit.dpsgd.clipping.choice import LayerChoice, RouteChooser
+from dpaudit.dpsgd.clipping.products import _onednn_linear, ways_to_multiply
+
+from .zoo import smooth_loss
+
+
+@pytest.mark.parametrize("rows", [(5,), (2, 3), ()])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("turned", [True, False])
+def test_all_libraries_give_one_product(rows, bias, turned):
+    torch.manual_seed(0)
+    data, weight = torch.randn(*rows, 7), torch.randn(7, 4).t() if turned else torch.randn(4, 7)
+    offset = torch.randn(4) if bias else None
+    for way in ways_to_multiply(data, weight, offset).values():
+        assert torch.allclose(way(), F.linear(data, weight, offset), atol=1e-5)
+
+
+def test_only_plain_products_go_to_another_library():
+    data, weight = torch.randn(5, 7), torch.randn(4, 7)
+    only = lambda *args: list(ways_to_multiply(*args)) == ["blas"]  # noqa: E731
+    assert only(data.double(), weight.double(), None)
+    assert only(data.bfloat16(), weight.bfloat16(), None)
+    assert only(data.t().contiguous().t(), weight, None)
+    assert only(data[:0], weight, None)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert only(data, weight, None)
+
+
+def slow_and_quick(calls):
+    def way(name, seconds):
+        def compute():
+            calls.append(name)
+            time.sleep(seconds)
+            return torch.tensor(seconds)
+
+        return compute
+
+    return {"slow": way("slow", 0.02), "quick": way("quick", 0.0)}
+
+
+def test_the_faster_way_is_kept(monkeypatch):
+    monkeypatch.setattr(time, "thread_time", time.perf_counter)  # sleeping takes no time of a thread
+    chooser, calls = RouteChooser("bk_mix_opt", 2**20), []
+    assert chooser.fastest(("key",), slow_and_quick(calls)) == 0
+    assert calls.count("slow") > 1  # the first call, and those that were timed
+    assert chooser.choices["key",].route == "quick"
+    calls.clear()
+    assert chooser.fastest(("key",), slow_and_quick(calls)) == 0
+    assert calls == ["quick"]
+
+
+def test_what_was_chosen_elsewhere_and_is_not_at_hand_is_done_the_first_way():
+    chooser, calls = RouteChooser("bk_mix_opt", 2**20), []
+    chooser.choices["key",] = LayerChoice("of another machine", "measured")
+    chooser.fastest(("key",), slow_and_quick(calls))
+    assert calls == ["slow"]
+
+
+@pytest.mark.parametrize(
+    "chooser", [RouteChooser("bk", 2**20), RouteChooser("bk_mix_opt", 2**20, measure=False)]
+)
+def test_nothing_is_timed_where_nothing_is_measured(chooser):
+    calls = []
+    chooser.fastest(("key",), slow_and_quick(calls))
+    assert calls == ["slow"]
+    assert not chooser.choices
+
+
+@pytest.mark.skipif(_onednn_linear() is None, reason="this build of PyTorch has no oneDNN")
+@pytest.mark.parametrize("name", ["blas", "onednn"])
+def test_gradients_are_the_same_by_every_library(name):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 300), nn.Tanh(), nn.Linear(300, 2))
+    inputs, targets = torch.randn(5, 3, 6), torch.rand(5)
+    engine = ClippingEngine(model, smooth_loss, clip_norm=0.5, clipping="bk_mix_opt")
+    engine(inputs, targets)
+    products = [key for key in engine.chooser.choices if key[0] == "product"]
+    assert len(products) == 3  # the first layer's input needs no gradient
+    engine.chooser.choices.update({key: LayerChoice(name, "measured") for key in products})
+    found = engine(inputs, targets)
+    expected = clipped_gradients(model, inputs, targets, smooth_loss, clip_norm=0.5, clipping="per_sample")
+    for parameter, value in expected.sums.items():
+        assert torch.allclose(found.sums[parameter], value, atol=1e-6)
