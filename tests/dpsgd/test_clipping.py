@@ -14,7 +14,8 @@ from torch import nn
 from dpaudit.dpsgd import ClippingEngine, clipped_gradients
 from dpaudit.dpsgd.clipping.allotment import Candidate, allot
 from dpaudit.dpsgd.clipping.choice import LayerChoice, RouteChooser
-from dpaudit.dpsgd.clipping.convolution import ConvolutionBook, Geometry, gradient_by_offsets, weight_gradient
+from dpaudit.dpsgd.clipping.convolution import ConvolutionBook
+from dpaudit.dpsgd.clipping.convolution_products import Geometry, gradient_by_offsets, weight_gradient
 from dpaudit.dpsgd.clipping.groups import make_groups
 from dpaudit.dpsgd.clipping.linear import LinearBook, gram_squared_norms
 from dpaudit.dpsgd.clipping.routes import Route

@@ -15,6 +15,8 @@ from dpaudit.dpsgd.clipping.products import _onednn_linear, ways_to_multiply
 
 from .zoo import smooth_loss
 
+TASKS = {"outputs", "input gradient", "weight gradient"}
+
 
 @pytest.mark.parametrize("rows", [(5,), (2, 3), ()])
 @pytest.mark.parametrize("bias", [True, False])
@@ -32,7 +34,7 @@ def test_only_plain_products_go_to_another_library():
     only = lambda *args: list(ways_to_multiply(*args)) == ["blas"]  # noqa: E731
     assert only(data.double(), weight.double(), None)
     assert only(data.bfloat16(), weight.bfloat16(), None)
-    assert only(data.t().contiguous().t(), weight, None)
+    assert only(torch.randn(5, 14)[:, ::2], weight, None)
     assert only(data[:0], weight, None)
     with torch.autocast("cpu", torch.bfloat16):
         assert only(data, weight, None)
@@ -83,11 +85,11 @@ def test_nothing_is_timed_where_nothing_is_measured(chooser):
 def test_gradients_are_the_same_by_every_library(name):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 300), nn.Tanh(), nn.Linear(300, 2))
-    inputs, targets = torch.randn(5, 3, 6), torch.rand(5)
+    inputs, targets = torch.randn(40, 6), torch.rand(40)
     engine = ClippingEngine(model, smooth_loss, clip_norm=0.5, clipping="bk_mix_opt")
     engine(inputs, targets)
-    products = [key for key in engine.chooser.choices if key[0] == "product"]
-    assert len(products) == 3  # the first layer's input needs no gradient
+    products = [key for key in engine.chooser.choices if key[0] in TASKS]
+    assert {key[0] for key in products} == TASKS
     engine.chooser.choices.update({key: LayerChoice(name, "measured") for key in products})
     found = engine(inputs, targets)
     expected = clipped_gradients(model, inputs, targets, smooth_loss, clip_norm=0.5, clipping="per_sample")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dpaudit.dpsgd.clipping.allotment import Candidate, allot
+from dpaudit.dpsgd.clipping.products import Ways, first_way
 from dpaudit.dpsgd.clipping.route_costs import best_seconds, measured_seconds, modelled_seconds
 from dpaudit.dpsgd.clipping.routes import LayerBook, Route
 
@@ -109,21 +110,23 @@ class RouteChooser:
         name = self.choices[key].route
         return next(route for route in routes if route.name == name)
 
-    def fastest(self, key: tuple[object, ...], ways: Mapping[str, Callable[[], Tensor]]) -> Tensor:
+    def fastest(self, key: tuple[object, ...], ways: Ways) -> Tensor:
         """Compute one thing by the fastest of several ways, each timed when a key comes for the first time.
+
+        Where nothing is to be measured, or the fastest is not at hand any more, the first way is taken.
 
         Args:
           key: what is computed, and on which shapes.
-          ways: by name; the first is taken where nothing is measured.
+          ways: by name.
         """
-        name = next(iter(ways))
-        if self.measure and not self.fused and self.keeps_instantiated and len(ways) > 1:
-            if key not in self.choices:
-                seconds = {name: best_seconds(way) for name, way in ways.items()}
-                quickest = min(seconds, key=seconds.__getitem__)
-                self.choices[key] = LayerChoice(quickest, "measured", tuple(seconds.items()))
-            name = self.choices[key].route
-        return ways[name if name in ways else next(iter(ways))]()
+        if len(ways) < 2 or not self.measure or self.fused or not self.keeps_instantiated:
+            return first_way(key, ways)
+        if key not in self.choices:
+            seconds = {name: best_seconds(way) for name, way in ways.items()}
+            quickest = min(seconds, key=seconds.__getitem__)
+            self.choices[key] = LayerChoice(quickest, "measured", tuple(seconds.items()))
+        way = ways.get(self.choices[key].route)
+        return first_way(key, ways) if way is None else way()
 
     def settle(self, batch: int, budget: int) -> None:
         """After a batch, choose among measured routes for all layers together.

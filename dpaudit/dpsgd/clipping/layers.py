@@ -12,10 +12,11 @@ from torch import Tensor
 
 from dpaudit.dpsgd.clipping.booked_call import Use
 from dpaudit.dpsgd.clipping.books import GradientBook
-from dpaudit.dpsgd.clipping.convolution import ConvolutionBook, Geometry, input_gradient
+from dpaudit.dpsgd.clipping.convolution import ConvolutionBook
+from dpaudit.dpsgd.clipping.convolution_products import Geometry, input_gradient
 from dpaudit.dpsgd.clipping.embedding import EmbeddingBook
 from dpaudit.dpsgd.clipping.linear import LinearBook
-from dpaudit.dpsgd.clipping.products import ways_to_multiply
+from dpaudit.dpsgd.clipping.products import multiplied
 from dpaudit.dpsgd.clipping.routes import LayerBook, Route
 
 
@@ -31,7 +32,7 @@ class LinearLayer:
     def forward(self, data: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Give the output; keep the input."""
         weight = self.weight.t() if self.transposed else self.weight
-        return self._multiplied("forward", data, weight, self.bias), (data,)
+        return multiplied(self.use.ledger.chooser.fastest, "outputs", data, weight, self.bias), (data,)
 
     def backward(self, saved: tuple[Tensor, ...], grad: Tensor, wants_input: bool) -> Tensor | None:
         """Book weight and bias."""
@@ -40,7 +41,7 @@ class LinearLayer:
         grads = _flat_positions(self.use.records_first(grad)).to(inputs.dtype)
         ledger, length = self.use.ledger, inputs.shape[1]
         if self.use.weight is not None:
-            book = LinearBook(inputs, grads, self.transposed)
+            book = LinearBook(inputs, grads, self.transposed, self.use.ledger.chooser.fastest)
             ledger.add_layer(self.use.weight, book, _linear_routes, ("linear", length), length)
         if self.use.bias is not None:
             ledger.add(self.use.bias, GradientBook(grads[:, 0] if length == 1 else grads.sum(1)))
@@ -48,12 +49,7 @@ class LinearLayer:
             return None
         weight = self.weight.to(grad.dtype)
         back = weight if self.transposed else weight.t()
-        return self._multiplied("backward", grad, back, None).to(data.dtype)
-
-    def _multiplied(self, name: str, data: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Data times weight transposed, plus bias; measured anew where there are twice as many rows."""
-        key = ("product", name, (data.numel() // data.shape[-1]).bit_length(), *weight.shape)
-        return self.use.ledger.chooser.fastest(key, ways_to_multiply(data, weight, bias))
+        return multiplied(self.use.ledger.chooser.fastest, "input gradient", grad, back).to(data.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +76,9 @@ class ConvolutionLayer:
         inputs, grads = self._images(data), self._images(grad)
         ledger = self.use.ledger
         if self.use.weight is not None:
-            book = ConvolutionBook(inputs, grads.to(inputs.dtype), self.geometry, self.weight.shape)
+            book = ConvolutionBook(
+                inputs, grads.to(inputs.dtype), self.geometry, self.weight.shape, ledger.chooser.fastest
+            )
             key = ("convolution", *inputs.shape[1:])
             ledger.add_layer(self.use.weight, book, _convolution_routes, key, book.positions)
         if self.use.bias is not None:

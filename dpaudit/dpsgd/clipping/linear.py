@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dpaudit.dpsgd.clipping.books import zero_records
 from dpaudit.dpsgd.clipping.processor import each_thread, known_to_kernels, recording, suits_kernels
+from dpaudit.dpsgd.clipping.products import Fastest, first_way, multiplied, multiplied_each
 
 # Both Gram panels of a block should stay in the second-level cache of a CPU core (about 1 MiB), and be
 # large enough to fill a GPU.
@@ -22,10 +23,12 @@ _BLOCK_ROWS = {"cpu": 128, "cuda": 1024}
 class LinearBook:
     """Inputs (batch, T, d) and output gradients (batch, T, p) of a weight (p, d), or (d, p) if transposed."""
 
-    __slots__ = ("grads", "inputs", "transposed")
+    __slots__ = ("fastest", "grads", "inputs", "transposed")
 
-    def __init__(self, inputs: Tensor, grads: Tensor, transposed: bool = False) -> None:
-        self.inputs, self.grads, self.transposed = inputs, grads, transposed
+    def __init__(
+        self, inputs: Tensor, grads: Tensor, transposed: bool = False, fastest: Fastest = first_way
+    ) -> None:
+        self.inputs, self.grads, self.transposed, self.fastest = inputs, grads, transposed, fastest
 
     def squared_norms(self) -> Tensor:
         """Ghost norms."""
@@ -41,7 +44,7 @@ class LinearBook:
     def per_record(self, records: slice) -> Tensor:
         """Instantiate the weight gradients of some records."""
         left, right = (self.inputs, self.grads) if self.transposed else (self.grads, self.inputs)
-        return torch.bmm(left[records].transpose(1, 2), right[records])
+        return multiplied_each(self.fastest, "gradients", left[records].transpose(1, 2), right[records])
 
     def weighted_sum(self, factors: Tensor) -> Tensor:
         """One product over records and positions."""
@@ -52,11 +55,12 @@ class LinearBook:
         else:
             grads = grads * scale
         left, right = (inputs, grads) if self.transposed else (grads, inputs)
-        return left.reshape(-1, left.shape[2]).t() @ right.reshape(-1, right.shape[2])
+        sides = (side.reshape(-1, side.shape[2]).t() for side in (left, right))
+        return multiplied(self.fastest, "weight gradient", *sides)
 
     def take(self, records: slice) -> LinearBook:
         """Keep some records."""
-        return LinearBook(self.inputs[records], self.grads[records], self.transposed)
+        return self._with(self.inputs[records], self.grads[records])
 
     @property
     def size(self) -> int:
@@ -65,12 +69,14 @@ class LinearBook:
 
     def without(self, bad: Tensor) -> LinearBook:
         """Zero some records on both sides, as zero times nan is nan."""
-        return LinearBook(zero_records(self.inputs, bad), zero_records(self.grads, bad), self.transposed)
+        return self._with(zero_records(self.inputs, bad), zero_records(self.grads, bad))
 
     def joined(self, other: LinearBook) -> LinearBook:
         """Join two uses of one weight: the positions of both, one after the other."""
-        inputs = torch.cat((self.inputs, other.inputs), 1)
-        return LinearBook(inputs, torch.cat((self.grads, other.grads), 1), self.transposed)
+        return self._with(torch.cat((self.inputs, other.inputs), 1), torch.cat((self.grads, other.grads), 1))
+
+    def _with(self, inputs: Tensor, grads: Tensor) -> LinearBook:
+        return LinearBook(inputs, grads, self.transposed, self.fastest)
 
 
 def gram_squared_norms(inputs: Tensor, grads: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Products of matrices by the fastest library at hand.
 
 A processor build of PyTorch multiplies by a BLAS, and brings oneDNN for convolutions. Which of them is faster
-depends on the processor and the shapes: on processors for which the BLAS was not tuned oneDNN gains a tenth,
-and half for wide outputs.
+depends on the processor and the shapes: where the BLAS was not tuned for the processor, oneDNN may take half
+of its time.
 """
 
 from __future__ import annotations
@@ -17,24 +17,70 @@ from torch import Tensor
 
 from dpaudit.dpsgd.clipping.processor import recording
 
+Ways = Mapping[str, Callable[[], Tensor]]
+"""Ways to compute one thing, by name; the first is taken where nothing is known of them."""
+Fastest = Callable[[tuple[object, ...], Ways], Tensor]
+"""Computes by the fastest of several ways, given what tells the same task again."""
 
-def ways_to_multiply(data: Tensor, weight: Tensor, bias: Tensor | None) -> Mapping[str, Callable[[], Tensor]]:
-    """Give the ways to data (..., d) times weight (p, d) transposed, plus bias: PyTorch's own comes first."""
+
+def first_way(key: tuple[object, ...], ways: Ways) -> Tensor:
+    """Compute by the first way."""
+    return next(iter(ways.values()))()
+
+
+def multiplied(
+    fastest: Fastest, task: str, data: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """Data (..., d) times weight (p, d) transposed, plus bias (p,).
+
+    What is the fastest is found anew where there are twice as many rows, or twice as many products to add.
+    """
+    rows, inner = data.numel() // data.shape[-1], data.shape[-1]
+    key = (task, rows.bit_length(), inner.bit_length(), len(weight).bit_length())
+    return fastest(key, ways_to_multiply(data, weight, bias))
+
+
+def multiplied_each(fastest: Fastest, task: str, left: Tensor, right: Tensor) -> Tensor:
+    """Products of matrices (batch, m, k) and (batch, k, n), one by one."""
+    ways = {"blas": lambda: torch.bmm(left, right)}
+    operator = _operator_for(left, right)
+    if operator is not None:
+
+        def by_onednn() -> Tensor:
+            products = left.new_empty(*left.shape[:2], right.shape[2])
+            for place, one, other in zip(products, left, right, strict=True):
+                place.copy_(operator(one, other.t(), None, "none", [], ""))
+            return products
+
+        ways["onednn"] = by_onednn
+    return fastest((task, len(left).bit_length(), *left.shape[1:], right.shape[2]), ways)
+
+
+def ways_to_multiply(data: Tensor, weight: Tensor, bias: Tensor | None) -> Ways:
+    """Give the ways to `multiplied`: PyTorch's own comes first."""
     ways = {"blas": lambda: F.linear(data, weight, bias)}
-    operator = _onednn_linear()
-    if operator is None or not data.is_contiguous() or recording():
-        return ways
-    tensors = [tensor for tensor in (data, weight, bias) if tensor is not None]
-    plain = all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in tensors)
-    if not plain or not data.numel() or torch.is_autocast_enabled("cpu"):
-        return ways
-    rows = data.view(-1, data.shape[-1])
+    operator = _operator_for(data, weight, *([] if bias is None else [bias.unsqueeze(0)]))
+    if operator is not None:
 
-    def by_onednn() -> Tensor:
-        product: Tensor = operator(rows, weight, bias, "none", [], "")
-        return product.view(*data.shape[:-1], -1)
+        def by_onednn() -> Tensor:
+            rows = data if data.dim() == 2 else data.reshape(-1, data.shape[-1])
+            product: Tensor = operator(rows, weight, bias, "none", [], "")
+            return product.view(*data.shape[:-1], -1)
 
-    return ways | {"onednn": by_onednn}
+        ways["onednn"] = by_onednn
+    return ways
+
+
+def _operator_for(*tensors: Tensor) -> Any:
+    """The operator, where it is fast: for dense tensors of single precision."""
+    if recording() or torch.is_autocast_enabled("cpu") or not all(map(_is_plain, tensors)):
+        return None
+    return _onednn_linear()
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    dense = tensor.is_contiguous() or tensor.transpose(-1, -2).is_contiguous()
+    return dense and tensor.device.type == "cpu" and tensor.dtype == torch.float32 and tensor.numel() > 0
 
 
 @cache

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dpaudit.dpsgd.clipping.booked_call import Layer, Use
-from dpaudit.dpsgd.clipping.convolution import Geometry
+from dpaudit.dpsgd.clipping.convolution_products import Geometry
 from dpaudit.dpsgd.clipping.layers import ConvolutionLayer, EmbeddingBagLayer, EmbeddingLayer, LinearLayer
 from dpaudit.dpsgd.clipping.normalisation import GroupNormLayer, LayerNormLayer
 
