@@ -14,8 +14,10 @@ is kept in the results, and later runs (all of them time `non_private`) are adde
 Malloc is told to keep freed pages: otherwise page faults are measured, which hurt those methods most that
 allocate most. With `--memory` it is told to give them back, and each cell has a process of its own: `steady`
 is the highest resident set of the second and third step, `first` of the first, in MiB above the imports.
-`--largest LIMIT` gives the largest batch whose steady peak stays within LIMIT MiB, by the line through the
-peaks at the batch of the case and at a quarter of it.
+`--largest LIMIT` gives the largest batch whose steady peak stays within LIMIT MiB, by bisection.
+
+Ours multiplies by the faster of two libraries, the non-private step by that which PyTorch takes; `*_blas` is
+ours with the latter, and so tells the price of privacy alone.
 """
 
 from __future__ import annotations
@@ -115,7 +117,9 @@ def main() -> None:
     methods = given.methods or [*METHODS, *add_fastdp(given.fastdp)]
     methods = ["non_private", *(method for method in methods if method != "non_private")]
     if given.memory or given.largest:
-        methods = given.methods or [m for m in methods if not m.endswith(("_without_noise", "_ahead"))]
+        methods = given.methods or [
+            m for m in methods if not m.endswith(("_without_noise", "_ahead", "_blas"))
+        ]
         measure_memory(given.cases, methods, given.largest, given.fastdp)
         return
     keep_memory()

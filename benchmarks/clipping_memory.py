@@ -33,14 +33,18 @@ def peaks(case: str, method: str, batch: int, fastdp: str | None = None) -> dict
 
 
 def largest_batch(case: str, method: str, limit: float, fastdp: str | None = None) -> int:
-    """Give the largest batch within `limit` MiB, model included, by the line through two measured peaks."""
-    size = CASES[case].size
-    low, high = size // 4, size
-    first, second = (peaks(case, method, batch, fastdp) for batch in (low, high))
-    if first is None or second is None:
-        return 0
-    slope = (second["steady"] - first["steady"]) / (high - low)
-    return max(0, int(low + (limit - first["steady"]) / slope))
+    """Give a batch within `limit` MiB, model included; 2 % more do not fit. Every peak is measured."""
+    measured: dict[int, float] = {}
+    batch = CASES[case].size
+    for _ in range(12):
+        found = peaks(case, method, batch, fastdp)
+        measured[batch] = float("inf") if found is None else found["steady"]
+        fits = max((size for size, peak in measured.items() if peak <= limit), default=0)
+        exceeds = min((size for size, peak in measured.items() if peak > limit), default=4 * batch)
+        if exceeds - fits <= max(1, fits // 50):
+            break
+        batch = (fits + exceeds) // 2
+    return fits
 
 
 def measure(name: str, method: str, size: int) -> dict[str, float]:

@@ -14,7 +14,9 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 METHODS = {
     "bk_mix_opt_without_noise": "ours, no noise", "bk_mix_opt": "ours",
-    "bk_mix_opt_noise_ahead": "ours, noise on a second core", "opacus_hooks": "Opacus hooks",
+    "bk_mix_opt_noise_ahead": "ours, noise on a second core",
+    "bk_mix_opt_without_noise_blas": "ours by BLAS, no noise", "bk_mix_opt_blas": "ours by BLAS",
+    "opacus_hooks": "Opacus hooks",
     "opacus_ghost": "Opacus ghost", "vmap": "vmap(grad)", "fastdp_MixOpt": "FastDP MixOpt",
     "fastdp_ghost": "FastDP ghost",
 }  # fmt: skip

@@ -25,6 +25,9 @@ from dpaudit.dpsgd.clipping.processor import recording
 from dpaudit.dpsgd.clipping.products import Fastest, first_way, multiplied_each
 from dpaudit.dpsgd.clipping.shifted_gram import shifted_gram_norms
 
+# Patches that are instantiated from: they should stay in the last cache of a processor, and fill a device.
+_PATCH_BYTES = {"cpu": 2**22, "cuda": 2**28}
+
 
 class ConvolutionBook:
     """Inputs (batch, images, channels, *space) and output gradients of one convolution weight."""
@@ -95,15 +98,20 @@ class ConvolutionBook:
         return weight_gradient(inputs, grads, geometry, shape).view(batch, *self.weight_shape)
 
     def per_record_by_patches(self) -> Tensor:
-        """Instantiate by one batched product of patches and output gradients."""
-        patches, grads = self._patches_and_grads()
-        products = multiplied_each(self.fastest, "patches", grads, patches.transpose(1, 2))
-        return products.view(len(self.inputs), *self.weight_shape)
+        """Instantiate by products of patches and output gradients, few records at a time."""
+        groups = self.geometry.groups
+        gradients = self.inputs.new_empty(len(self.inputs), *self.weight_shape)
+        products = gradients.view(len(gradients) * groups, -1, math.prod(self.weight_shape[1:]))
+        chunk = self._records_within(_PATCH_BYTES["cuda" if self.inputs.is_cuda else "cpu"])
+        for start in range(0, len(gradients), chunk):
+            patches, grads = self.take(slice(start, start + chunk))._patches_and_grads()
+            place = products[start * groups : (start + chunk) * groups]
+            multiplied_each(self.fastest, "patches", grads, patches.transpose(1, 2), out=place)
+        return gradients
 
     def gram_of_patches(self, budget: int = 2**26) -> Tensor:
         """Ghost norms from unfolded patches, records in chunks of at most `budget` bytes of patches."""
-        length, features = self.positions, math.prod(self.weight_shape[1:]) * self.geometry.groups
-        chunk = max(1, budget // (length * features * self.inputs.element_size()))
+        chunk = self._records_within(budget)
         norms = self.inputs.new_zeros(len(self.inputs))
         for start in range(0, len(norms), chunk):
             records = slice(start, start + chunk)
@@ -120,6 +128,11 @@ class ConvolutionBook:
         """
         inputs, grads = self.inputs[:, 0], self.grads[:, 0]
         return shifted_gram_norms(inputs, grads, self.weight_shape[2:], self.geometry, self.fastest)
+
+    def _records_within(self, budget: int) -> int:
+        """Records whose patches take at most `budget` bytes, one at least."""
+        features = math.prod(self.weight_shape[1:]) * self.geometry.groups
+        return max(1, budget // (self.positions * features * self.inputs.element_size()))
 
     @property
     def positions(self) -> int:

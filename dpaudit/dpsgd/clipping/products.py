@@ -40,14 +40,16 @@ def multiplied(
     return fastest(key, ways_to_multiply(data, weight, bias))
 
 
-def multiplied_each(fastest: Fastest, task: str, left: Tensor, right: Tensor) -> Tensor:
-    """Products of matrices (batch, m, k) and (batch, k, n), one by one."""
-    ways = {"blas": lambda: torch.bmm(left, right)}
+def multiplied_each(
+    fastest: Fastest, task: str, left: Tensor, right: Tensor, out: Tensor | None = None
+) -> Tensor:
+    """Products of matrices (batch, m, k) and (batch, k, n), one by one, into `out` if it is there."""
+    ways = {"blas": lambda: torch.bmm(left, right) if out is None else torch.bmm(left, right, out=out)}
     operator = _operator_for(left, right)
     if operator is not None:
 
         def by_onednn() -> Tensor:
-            products = left.new_empty(*left.shape[:2], right.shape[2])
+            products = left.new_empty(*left.shape[:2], right.shape[2]) if out is None else out
             for place, one, other in zip(products, left, right, strict=True):
                 place.copy_(operator(one, other.t(), None, "none", [], ""))
             return products
