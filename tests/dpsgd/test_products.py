@@ -11,7 +11,7 @@ from torch import nn
 
 from dpaudit.dpsgd import ClippingEngine, clipped_gradients
 from dpaudit.dpsgd.clipping.choice import LayerChoice, RouteChooser
-from dpaudit.dpsgd.clipping.products import _onednn_linear, ways_to_multiply
+from dpaudit.dpsgd.clipping.products import onednn_linear, ways_to_multiply
 
 from .zoo import smooth_loss
 
@@ -80,7 +80,7 @@ def test_nothing_is_timed_where_nothing_is_measured(chooser):
     assert not chooser.choices
 
 
-@pytest.mark.skipif(_onednn_linear() is None, reason="this build of PyTorch has no oneDNN")
+@pytest.mark.skipif(onednn_linear() is None, reason="this build of PyTorch has no oneDNN")
 @pytest.mark.parametrize("name", ["blas", "onednn"])
 def test_gradients_are_the_same_by_every_library(name):
     torch.manual_seed(0)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dpaudit.dpsgd.clipping.allotment import Candidate, allot
+from dpaudit.dpsgd.clipping.processor import recording
 from dpaudit.dpsgd.clipping.products import Ways, first_way
 from dpaudit.dpsgd.clipping.route_costs import best_seconds, measured_seconds, modelled_seconds
 from dpaudit.dpsgd.clipping.routes import LayerBook, Route
@@ -119,9 +120,11 @@ class RouteChooser:
           key: what is computed, and on which shapes.
           ways: by name.
         """
-        if len(ways) < 2 or not self.measure or self.fused or not self.keeps_instantiated:
+        if len(ways) < 2 or not self.measure or not self.keeps_instantiated:
             return first_way(key, ways)
         if key not in self.choices:
+            if recording():
+                return first_way(key, ways)
             seconds = {name: best_seconds(way) for name, way in ways.items()}
             quickest = min(seconds, key=seconds.__getitem__)
             self.choices[key] = LayerChoice(quickest, "measured", tuple(seconds.items()))

@@ -95,7 +95,7 @@ def gram_squared_norms(inputs: Tensor, grads: Tensor) -> Tensor:
     if length == 1:
         return inputs[:, 0].square().sum(1) * grads[:, 0].square().sum(1)
     if recording() and known_to_kernels(inputs, grads):
-        from dpaudit.dpsgd.clipping.gram_operator import gram_norms_operator
+        from dpaudit.dpsgd.clipping.operators import gram_norms_operator
 
         recorded: Tensor = gram_norms_operator(inputs.contiguous(), grads.contiguous())
         return recorded.clamp(min=0)

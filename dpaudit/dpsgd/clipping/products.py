@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,7 @@ from dpaudit.dpsgd.clipping.processor import recording
 
 Ways = Mapping[str, Callable[[], Tensor]]
 """Ways to compute one thing, by name; the first is taken where nothing is known of them."""
+Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 Fastest = Callable[[tuple[object, ...], Ways], Tensor]
 """Computes by the fastest of several ways, given what tells the same task again."""
 
@@ -45,13 +45,13 @@ def multiplied_each(
 ) -> Tensor:
     """Products of matrices (batch, m, k) and (batch, k, n), one by one, into `out` if it is there."""
     ways = {"blas": lambda: torch.bmm(left, right) if out is None else torch.bmm(left, right, out=out)}
-    operator = _operator_for(left, right)
+    operator = None if recording() else _operator_for(left, right)  # a graph would have a node a record
     if operator is not None:
 
         def by_onednn() -> Tensor:
             products = left.new_empty(*left.shape[:2], right.shape[2]) if out is None else out
             for place, one, other in zip(products, left, right, strict=True):
-                place.copy_(operator(one, other.t(), None, "none", [], ""))
+                place.copy_(operator(one, other.t(), None))
             return products
 
         ways["onednn"] = by_onednn
@@ -66,18 +66,21 @@ def ways_to_multiply(data: Tensor, weight: Tensor, bias: Tensor | None) -> Ways:
 
         def by_onednn() -> Tensor:
             rows = data if data.dim() == 2 else data.reshape(-1, data.shape[-1])
-            product: Tensor = operator(rows, weight, bias, "none", [], "")
-            return product.view(*data.shape[:-1], -1)
+            return operator(rows, weight, bias).view(*data.shape[:-1], -1)
 
         ways["onednn"] = by_onednn
     return ways
 
 
-def _operator_for(*tensors: Tensor) -> Any:
-    """The operator, where it is fast: for dense tensors of single precision."""
-    if recording() or torch.is_autocast_enabled("cpu") or not all(map(_is_plain, tensors)):
+def _operator_for(*tensors: Tensor) -> Product | None:
+    """A product by oneDNN, where it is fast: for dense tensors of single precision."""
+    if torch.is_autocast_enabled("cpu") or not all(map(_is_plain, tensors)):
         return None
-    return _onednn_linear()
+    if onednn_linear() is not None and recording():
+        from dpaudit.dpsgd.clipping.operators import product_operator
+
+        return product_operator
+    return onednn_linear()
 
 
 def _is_plain(tensor: Tensor) -> bool:
@@ -86,12 +89,15 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 @cache
-def _onednn_linear() -> Any:
-    """The operator that PyTorch's compiler calls for a linear layer in oneDNN; None where it is not there."""
-    operator = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+def onednn_linear() -> Product | None:
+    """The product that PyTorch's compiler calls for a linear layer in oneDNN; None where it is not there."""
+
+    def multiply(data: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(data, weight, bias, "none", [], "")
+        return product
+
+    ones = torch.ones(2, 2)
     try:  # another version of PyTorch may want other arguments
-        ones = torch.ones(2, 2)
-        given = None if operator is None else operator(ones, ones, None, "none", [], "")
-    except (RuntimeError, TypeError):
+        return multiply if bool((multiply(ones, ones, None) == 2).all()) else None
+    except (AttributeError, RuntimeError, TypeError):
         return None
-    return operator if given is not None and bool((given == 2).all()) else None
