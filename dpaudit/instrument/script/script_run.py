@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -106,9 +107,21 @@ def record_script(
     new_log = FeedLog if spool is None else spool.new_log
     session = [Session(steps=steps, strict=strict, new_log=lambda: new_log(follow is not None))]
     try:  # the session is handed over: what it holds of the program must be gone at the end
-        return _recorded(program, session.pop(), num_records, own_stdout, is_rank, spool, follow)
+        with _same_directory():
+            return _recorded(program, session.pop(), num_records, own_stdout, is_rank, spool, follow)
     finally:
         gc.collect()  # what only the program held: worker processes, memory of the device
+
+
+@contextlib.contextmanager
+def _same_directory() -> Iterator[None]:
+    """Come back from where the program has gone: paths of the report are those of its start."""
+    here = Path.cwd()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.chdir(here)
 
 
 def _recorded(
