@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dpaudit.cli.main import run
-from dpaudit.instrument.script import script_run
+from dpaudit.instrument.script import script_result
 from dpaudit.instrument.seeding import restored
 from dpaudit.trace import SamplingTrace
 
@@ -121,7 +121,7 @@ def test_without_a_claim_a_program_is_audited_at_its_end(capsys) -> None:
 
 
 def test_what_bears_no_verdict_gets_none_from_the_live_test(capsys, monkeypatch) -> None:
-    monkeypatch.setattr(script_run, "why_unclear", lambda *_: "Nobody knows.")
+    monkeypatch.setattr(script_result, "why_unclear", lambda *_: "Nobody knows.")
     command = ["sampler", "--script", "train.py", *CLAIM, "--format", "json", "--follow"]
     assert run([*command, "--", "--epochs", "5"]) == 3
     captured = capsys.readouterr()

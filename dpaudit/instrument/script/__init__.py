@@ -28,7 +28,8 @@ from dpaudit.instrument.script.live_steps import LiveResult
 from dpaudit.instrument.script.live_test import Examiner, StepTest
 from dpaudit.instrument.script.mark import step
 from dpaudit.instrument.script.ranked import leave_part, record_all
-from dpaudit.instrument.script.script_run import ScriptRun, record_script
+from dpaudit.instrument.script.script_result import ScriptRun
+from dpaudit.instrument.script.script_run import record_script
 from dpaudit.instrument.script.traces import FedOptimizer
 
 __all__ = [

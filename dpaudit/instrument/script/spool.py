@@ -98,6 +98,12 @@ class Spool:
         except OSError as error:
             raise TraceError(f"cannot finish the trace {self.path}: {error.strerror or error}") from error
 
+    def withdraw(self) -> None:
+        """Remove what this process has written: the recording is that of others, in directories beside it."""
+        (self.path / PROGRAM).unlink(missing_ok=True)
+        for directory in self.path.glob("feed-*"):
+            shutil.rmtree(directory, ignore_errors=True)
+
 
 class SpooledLog(FeedLog):
     """Writes batches and events chunk by chunk, and keeps only sizes; a forked child writes nothing."""
