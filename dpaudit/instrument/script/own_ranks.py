@@ -49,8 +49,12 @@ def run_of_all(
     first = runs[0]
     if first is own:
         return joint_run(first, [part_of(run) for run in runs], stated)
-    note = f"The program started {len(trained)} processes that trained; their own ends are told first."
-    first = replace(first, claim=_joined_claim(claim, first.claim), notes=(*first.notes, note, *ended))
+    notes = (
+        f"The program started {len(trained)} processes that trained; how the first of them ended is told before.",
+        *ended,
+        *(f"ATTENTION: {_name(child)}: {child.ending}." for child in children if child.ending),
+    )
+    first = replace(first, claim=_joined_claim(claim, first.claim), notes=(*first.notes, *notes))
     return first if len(runs) == 1 else joint_run(first, [part_of(run) for run in runs], stated)
 
 
