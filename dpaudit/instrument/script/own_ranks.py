@@ -50,7 +50,7 @@ def run_of_all(
     if first is own:
         return joint_run(first, [part_of(run) for run in runs], stated)
     notes = (
-        f"The program started {len(trained)} processes that trained; how the first of them ended is told before.",
+        f"The program started {len(trained)} processes that trained; told before is how one of them ended.",
         *ended,
         *(f"ATTENTION: {_name(child)}: {child.ending}." for child in children if child.ending),
     )

@@ -112,7 +112,7 @@ def _recorded(
                 claims,
                 ending,
                 num_records=errand.num_records,
-                is_rank=is_rank,
+                is_rank=is_rank or session.world > 1,
                 spool=spool,
             )
         except TargetError as error:
