@@ -89,6 +89,7 @@ class ChildRun:
         session.announce = self._announce
         claims = ClaimLog(lambda: session.most_steps)
         if self._inherited is not None:
+            claims.library = self._inherited[1].library
             for one, anew in zip(self._inherited, (session, claims), strict=True):
                 vars(one).update(vars(anew))
             session, claims = self._inherited

@@ -23,10 +23,17 @@ from dpaudit.instrument.script.session import Session, Stop
 from dpaudit.instrument.script.wrapping import Wrappings
 
 _KINDS = (context.Process, context.ForkProcess, context.SpawnProcess, context.ForkServerProcess)
-_HELPERS = ("torch.utils.data.", "multiprocessing.", "concurrent.futures.", "torch._inductor.")
+_HELPERS = (
+    "concurrent.futures.",
+    "multiprocessing.",
+    "torch._inductor.",
+    "torch.multiprocessing.pool",
+    "torch.utils.data.",
+    "torchdata.",
+)
 """Modules whose processes work for a loader, a pool or a compiler, and never train."""
 _PATIENCE = 30.0
-"""Seconds that processes have to make the wanted steps, once another has made them."""
+"""Seconds that processes have to make the wanted steps, once another has made them, or to end as daemons."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +109,12 @@ class Children:
         return done
 
     def await_end(self) -> None:
-        """Wait for all processes, as Python does at its end; after the wanted steps not for ever."""
-        for process in self._places:
+        """Wait for all processes, as Python does at its end; for some of them not for ever."""
+        for process, place in self._places.items():
             with contextlib.suppress(ValueError):  # closed by the program, which has waited for it
-                if process.daemon:
-                    process.terminate()
-                if self._session.stopped:
+                if process.daemon and not place.group.exists():
+                    continue  # ended with the program
+                if self._session.stopped or process.daemon:
                     for insist in (process.terminate, process.kill):
                         process.join(_PATIENCE)
                         if process.is_alive():
