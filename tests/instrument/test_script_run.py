@@ -18,6 +18,7 @@ from dpaudit.errors import DpauditError, TargetError
 from dpaudit.instrument.script import How, Program, ScriptRun, record_script
 from dpaudit.instrument.script.launch import run_program
 from dpaudit.instrument.script.session import Session
+from dpaudit.instrument.script.torch_patches import _found_inf
 from dpaudit.instrument.seeding import restored
 
 SETUP = """
@@ -656,3 +657,16 @@ def test_after_an_unreadable_batch_the_ones_before_it_do_not_come_again(write) -
     )
     assert run.main.recording.trace.steps == 20
     assert any("cannot be followed" in note for note in run.notes)
+
+
+def test_no_value_is_asked_for_while_a_cuda_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OnDevice:
+        is_cuda = True
+
+        def item(self) -> float:
+            return 1.0
+
+    assert _found_inf(OnDevice())
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert not _found_inf(OnDevice())
+    assert _found_inf(torch.tensor(1.0))

@@ -134,7 +134,9 @@ class TorchPatches:
 
 
 def _found_inf(found: Any) -> bool:
-    return found is not None and bool(found.item())
+    if found is None or (found.is_cuda and torch.cuda.is_current_stream_capturing()):
+        return False  # while a CUDA graph is captured there is no value yet, and asking for it would break it
+    return bool(found.item())
 
 
 def _plan(loader: Any, foreign: bool) -> tuple[Method, bool] | None:
