@@ -666,7 +666,48 @@ def test_no_value_is_asked_for_while_a_cuda_graph_is_captured(monkeypatch: pytes
         def item(self) -> float:
             return 1.0
 
-    assert _found_inf(OnDevice())
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    assert not _found_inf(OnDevice())
+    for captured in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda captured=captured: captured)
+        assert _found_inf(OnDevice()) is not captured
     assert _found_inf(torch.tensor(1.0))
+
+
+SWEPT = """
+models = [torch.nn.Linear(1, 1) for _ in range(3)]
+made = [torch.optim.SGD(one.parameters(), lr=0.1) for one in models]
+dataset = TensorDataset(torch.arange(float(N))[:, None])
+for model, optimizer in zip(models, made):
+    for epoch in range(2):
+        for (x,) in DataLoader(dataset, batch_size=B, shuffle=True):
+            seen.append([int(v) for v in x[:, 0]])
+            model(x).sum().backward()
+            optimizer.step()
+"""
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_trainings_one_after_the_other_are_told_apart(write, tmp_path: Path, streamed: bool) -> None:
+    program = write(SWEPT)
+    run = record_script(program, stream=tmp_path / "kept" if streamed else None)
+    told = [[sorted(batch.tolist()) for batch in one.recording.trace.batches()] for one in run.traces]
+    made = [sorted(batch) for batch in namespace(program)["seen"]]
+    assert [batch for training in told for batch in training] == made
+    assert [one.batches for one in run.traces] == [len(made) // 3] * 3
+
+
+ACCOUNTED = """
+import dp_accounting
+for steps in {steps}:
+    event = dp_accounting.PoissonSampledDpEvent(0.1, dp_accounting.GaussianDpEvent(1.0))
+    dp_accounting.rdp.RdpAccountant().compose(event, steps).get_epsilon(1e-5)
+"""
+
+
+def test_accounts_of_several_trainings_are_only_taken_if_they_are_the_same(write) -> None:
+    pytest.importorskip("dp_accounting")
+    same = record_script(write(SWEPT + ACCOUNTED.replace("{steps}", "[16, 16, 16]")))
+    assert same.claim.unread == ()
+    assert len(same.claim.stated) == 3
+    other = record_script(write(SWEPT + ACCOUNTED.replace("{steps}", "[16, 8]")))
+    assert other.claim.stated == ()
+    assert "several trainings" in other.claim.unread[0]

@@ -8,6 +8,7 @@ What was tested is compared with the trace in the end, and only counts if the tr
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
@@ -70,8 +71,9 @@ class LiveSteps:
             self._examiner.cannot("what steps that JAX compiled hold is judged at their end")
             return False
         try:
-            stops = [self._stepped(feed, key, optimizer == BY_HAND) for feed in feeds if key in feed.steps]
-            return any(stops)
+            return any(
+                [self._stepped(feed, key, optimizer == BY_HAND) for feed in feeds if key in feed.steps]
+            )
         except Exception as error:
             self.failure = f"{type(error).__name__}: {error}"
             self._examiner.cannot(f"the test failed ({self.failure}); the recording goes on")
@@ -168,6 +170,8 @@ class _Pair:
         log = self.feed.steps.get(self.key)
         if log is None or not log.uses:
             return
+        if not self.rows_seen and (begin := int(self.feed.begins(log)[0][0])):
+            self._counted, self._latest = begin, self.feed.uses[begin - 1]
         self.rows_seen = len(log.uses)
         for use in range(self._counted, log.uses[-1]):
             reached = self.feed.uses[use]
@@ -197,10 +201,9 @@ class _Pair:
         if not uses.holds and self.rows_seen < self._next_look:
             return False
         self._next_look = self.rows_seen + max(_FIRST_LOOK, self.rows_seen // _GROWTH)
-        try:
+        with contextlib.suppress(DpauditError):  # which of its records each step used cannot be told, so far
             return self._look_again(examiner)
-        except DpauditError:  # which of its records each step used cannot be told, so far
-            return False
+        return False
 
     def begins(self, trace: SamplingTrace) -> bool:
         """Tell whether a trace begins with the steps that were tested."""

@@ -32,6 +32,9 @@ _SKIPPED = (
 )
 
 
+_SEVERAL = "that of several trainings, of which it is not told whose is which (audit one at a time)"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptRun:
     """What one run of a program gave."""
@@ -88,6 +91,9 @@ def result_of(
         spool.settle(traces[0].place)
     notes = [*how_it_ended(session, ending), *_others(traces), *problems, *_unfollowed(session)]
     notes += late_notes(session, traces[0])
+    claim = claims.read()
+    if claim.several and any(_is_training(other, traces[0]) for other in traces[1:]):
+        claim = ReadClaim(unread=(_SEVERAL,))
     steps = session.all_steps[traces[0].number]
     if is_rank and problems:  # of steps after a batch that cannot be read, nobody knows what it put into them
         steps = int(traces[0].step_numbers[-1]) + 1
@@ -95,7 +101,7 @@ def result_of(
         program=program,
         ending=ending,
         traces=tuple(traces),
-        claim=claims.read(),
+        claim=claim,
         steps=steps,
         notes=tuple(notes),
         in_group=session.in_group,
@@ -142,13 +148,16 @@ def _others(traces: list[FedOptimizer]) -> Iterator[str]:
     main = traces[0]
     for other in traces[1:]:
         facts = other.recording.facts
-        if other.optimizer == UPDATE != main.optimizer:
-            continue  # of parameters, by what the steps of the other released
-        if 2 * other.recording.trace.steps >= main.recording.trace.steps and other.batches > 1:
+        if _is_training(other, main) and 2 * other.recording.trace.steps >= main.recording.trace.steps:
             yield (
                 f"Not audited: {other.batches} batches of another loader or for another optimizer "
                 f"({facts.dataset or facts.loader}, {other.optimizer})."
             )
+
+
+def _is_training(other: FedOptimizer, main: FedOptimizer) -> bool:
+    """Tell a training beside the one that is audited from its own updates, after what was released."""
+    return other.batches > 1 and not (other.optimizer == UPDATE != main.optimizer)
 
 
 def _unfollowed(session: Session) -> Iterator[str]:
