@@ -71,9 +71,8 @@ class LiveSteps:
             self._examiner.cannot("what steps that JAX compiled hold is judged at their end")
             return False
         try:
-            return any(
-                [self._stepped(feed, key, optimizer == BY_HAND) for feed in feeds if key in feed.steps]
-            )
+            stops = [self._stepped(feed, key, optimizer == BY_HAND) for feed in feeds if key in feed.steps]
+            return any(stops)
         except Exception as error:
             self.failure = f"{type(error).__name__}: {error}"
             self._examiner.cannot(f"the test failed ({self.failure}); the recording goes on")
@@ -149,7 +148,6 @@ class _Pair:
         """Steps that the test has taken."""
         self.rows_seen = 0
         self._batches = self._counted = self._latest = 0
-        self._next_look = _FIRST_LOOK
         self._in_step = False
         """Whether the test has taken all steps but the last one."""
         self._records: RecordNumbers | None = None
@@ -157,7 +155,7 @@ class _Pair:
         self._subset: npt.NDArray[np.int64] | None = None
         self._any_subset = False
         """Whether no further pass can change which records there are."""
-        self._pass = self._last = -1
+        self._next_look, self._pass, self._last = _FIRST_LOOK, -1, -1
         self._numbers = hashlib.blake2b(digest_size=16)
         self._content = hashlib.blake2b(digest_size=16)
 
