@@ -185,7 +185,7 @@ class Feed:
         over = [
             (other.uses[-1], other.reached[-1])
             for other in self.steps.values()
-            if other is not log and other.uses and other.uses[-1] <= log.uses[0]
+            if other.uses and other.uses[0] < log.uses[0] and other.uses[-1] <= log.uses[0]
         ]
         first = max(over, default=(0, 0))
         uses, reached = (

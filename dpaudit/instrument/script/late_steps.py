@@ -30,6 +30,10 @@ class LateOptimizer:
 class Stepping(Protocol):
     """What a session does with steps."""
 
+    @property
+    def passes(self) -> int:
+        """Passes over batches that have begun so far."""
+
     def use(self) -> None:
         """Note that gradients were taken."""
 
@@ -50,8 +54,8 @@ class LateSteps:
         """Steps that were told by several devices."""
         self._told: deque[LateOptimizer | None] = deque()
         """Steps, and None where the state of an optimizer was made."""
-        self._training, self._stepped = 0, False
-        """How many trainings have begun anew, and whether the last one has made a step."""
+        self._training, self._begun, self._passes = 0, False, 0
+        """How many trainings have come before; whether a state was made since the last step; passes then."""
         self._clipped: deque[int] = deque()
         self._waiting: int | None = None
         """Records whose gradients wait for the step that they go into; None: nothing counts them."""
@@ -71,7 +75,7 @@ class LateSteps:
         self._told.append(optimizer)
 
     def tell_begun(self) -> None:
-        """Note that the state of an optimizer was made: after steps, it is the begin of another training."""
+        """Note that the state of an optimizer was made: with a new pass, another training begins."""
         self._told.append(None)
 
     def tell_clipped(self, records: int) -> None:
@@ -82,7 +86,7 @@ class LateSteps:
         """Report the steps that were told."""
         with contextlib.suppress(Exception):  # what fails in the program's own code is for the program to see
             self.wait()
-        told = deque(self._by_training())
+        told = deque(self._by_training(session.passes))
         if told and self.devices() > 1:
             self.uncounted += len(told)
             told.clear()
@@ -97,15 +101,15 @@ class LateSteps:
             since.add(optimizer)
             session.stepped(optimizer, optimizer.name)
 
-    def _by_training(self) -> Iterator[LateOptimizer]:
+    def _by_training(self, passes: int) -> Iterator[LateOptimizer]:
         """Take the steps that were told, those of each training by an optimizer of its own."""
         while self._told:
             optimizer = self._told.popleft()
             if optimizer is None:
-                self._training += self._stepped
-                self._stepped = False
+                self._begun = True
                 continue
-            self._stepped = True
+            self._training += self._begun and 0 < self._passes < passes
+            self._begun, self._passes = False, passes
             yield self.optimizer(optimizer.name, (optimizer, self._training)) if self._training else optimizer
 
     def _count(self, told: Collection[LateOptimizer]) -> None:

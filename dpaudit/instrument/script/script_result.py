@@ -108,7 +108,7 @@ def result_of(
         rank=session.rank,
         world=session.world,
         data_parallel=session.data_parallel,
-        unjudgeable=session.unjudgeable or why_unclear(session, traces[0]),
+        unjudgeable=session.unjudgeable or why_unclear(session, traces[0], claim),
         doubt=_SKIPPED.format(traces[0].skipped) if traces[0].skipped else "",
         live=None
         if session.live is None

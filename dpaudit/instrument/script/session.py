@@ -190,6 +190,11 @@ class Session:
         """Batches handed to the program so far, by loaders of every kind."""
         return self._batches
 
+    @property
+    def passes(self) -> int:
+        """Passes over batches that have begun so far."""
+        return sum(len(feed.passes) for feed in self.feeds)
+
     def ended(self, tap: Tap) -> None:
         """Note that torch's iterator has no more batches, or starts anew."""
         self.settle()
