@@ -158,8 +158,12 @@ def with_live_test(report: AuditReport, run: ScriptRun, significance: float) -> 
     observed = report.evidence.observed
     claimed = None if observed is None else observed.rate.claimed
     poisson = report.claim.scheme is None or isinstance(report.claim.scheme, Poisson)
-    if run.claim.unread or not poisson:
-        why = "not all that the accountant was told of is Poisson sampling"
+    if run.claim.unread or run.unjudgeable or not poisson:
+        why = (
+            "of such a program there is no verdict"
+            if run.unjudgeable
+            else "not all that the accountant was told of is Poisson sampling"
+        )
         return replace(report, notes=(*report.notes, f"The test that ran along does not count: {why}."))
     if not run.live.agrees or claimed is None or abs(claimed - monitor.sampling_rate) > 1e-12 * claimed:
         why = (

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dpaudit.cli.main import run
+from dpaudit.instrument.script import script_result
 from dpaudit.instrument.seeding import restored
 from dpaudit.trace import SamplingTrace
 
@@ -117,6 +118,28 @@ def test_without_a_claim_a_program_is_audited_at_its_end(capsys) -> None:
     captured = capsys.readouterr()
     assert captured.err.count("no claim to test against so far") == 1
     assert any("Nothing could be tested" in note for note in json.loads(captured.out)["notes"])
+
+
+def test_what_bears_no_verdict_gets_none_from_the_live_test(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(script_result, "why_unclear", lambda *_: "Nobody knows.")
+    command = ["sampler", "--script", "train.py", *CLAIM, "--format", "json", "--follow"]
+    assert run([*command, "--", "--epochs", "5"]) == 3
+    captured = capsys.readouterr()
+    assert "is refuted at step" in captured.err
+    assert any("does not count: of such a program" in note for note in json.loads(captured.out)["notes"])
+
+
+def test_files_lie_where_the_command_was_given_wherever_the_program_goes(capsys, tmp_path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    Path("train.py").write_text(
+        "import os\n" + TRAIN.replace("options =", "os.chdir('elsewhere'); options =")
+    )
+    kept = ["--stream", "kept", "--save-trace", "t.npz", "-o", "report.json", "--html", "report.html"]
+    assert run(["sampler", "--script", "train.py", *CLAIM, "--format", "json", *kept]) == 1
+    assert SamplingTrace.load("kept").steps == SamplingTrace.load("t.npz").steps == 30
+    assert json.loads(Path("report.json").read_text())["sampling"]["steps"] == 30
+    assert Path("report.html").exists()
+    assert not list(Path("elsewhere").iterdir())
 
 
 def test_a_claim_that_no_live_test_takes_is_refused_before_the_program_runs(capsys) -> None:

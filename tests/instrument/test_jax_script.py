@@ -322,6 +322,7 @@ def test_patches_are_gone_afterwards(write) -> None:
             noise_addition.gaussian_privatizer,
             clipping.clipped_fun,
             vars(batch_selection.CyclicPoissonSampling)["batch_iterator"],
+            vars(optax.GradientTransformation)["init"],
             "__init_subclass__" in vars(batch_selection.BatchSelectionStrategy),
         ]
 
@@ -410,3 +411,36 @@ accountant.compute_epsilon(T, accounting.DpParams(
 """
     run, _ = recorded(write(text + LOOP))
     assert "FIXED_BATCH_SIZE" in run.claim.unread[0]
+
+
+TWICE = """
+def begin():
+    global weights, state
+    weights = jnp.ones(3)
+    state = noise.init(weights), jax.jit(optimizer.init)(weights)
+
+kept = weights, state
+for seed in range(2):
+    {begin}
+    for drawn in strategy.batch_iterator(N, rng=seed):
+        train(drawn)
+import dp_accounting
+event = dp_accounting.PoissonSampledDpEvent(0.1, dp_accounting.GaussianDpEvent(1.0))
+dp_accounting.rdp.RdpAccountant().compose(event, T).get_epsilon(1e-5)
+"""
+
+
+def test_trainings_one_after_the_other_are_told_apart_by_their_begins(write) -> None:
+    program = write(TWICE.replace("{begin}", "begin()"))
+    run, first = recorded(program)
+    seen = alone(program)["seen"]
+    assert first == seen[:12]
+    told = [one.recording.trace for one in run.traces if one.optimizer == run.main.optimizer]
+    assert [sorted(batch.tolist()) for batch in told[1].batches()] == seen[12:]
+    assert (run.steps, run.unjudgeable) == (12, "")
+
+
+def test_trainings_that_begin_from_a_state_that_was_kept_are_not_judged(write) -> None:
+    run, batches = recorded(write(TWICE.replace("{begin}", "weights, state = kept")))
+    assert len(batches) == 24
+    assert "24 steps were made, in 2 passes over batches, and 12 are accounted for" in run.unjudgeable

@@ -13,10 +13,14 @@ import numpy as np
 import pytest
 
 from dpaudit.errors import DpauditError
+from dpaudit.instrument.facts import LoaderFacts
+from dpaudit.instrument.methods import Method
+from dpaudit.instrument.result import Recording
+from dpaudit.instrument.script import Ending, FedOptimizer, How, Program, ReadClaim, ScriptRun
 from dpaudit.instrument.script.content_sample import content_sample
 from dpaudit.instrument.script.exchange import Exchange, join_ranks
 from dpaudit.instrument.script.rank_part import RankFacts, RankPart, collect, leave
-from dpaudit.instrument.script.union import _copies, _drift, check_together, unite
+from dpaudit.instrument.script.union import _copies, _drift, check_together, joint_run, unite
 from dpaudit.trace import SamplingTrace
 
 
@@ -96,6 +100,25 @@ def test_equal_batches_are_wrong_only_where_ranks_split_the_data() -> None:
     wrapped = [replace(one, facts=replace(one.facts, data_parallel=True)) for one in same]
     assert _copies(wrapped) == ""
     assert _copies([part([[0], [1]]), part([[0], [2]])]) == ""
+
+
+def test_what_cannot_be_judged_on_the_first_rank_cannot_be_judged_of_all() -> None:
+    parts = [part([[0], [1]]), part([[2], [3]])]
+    recording = Recording(
+        trace=parts[0].trace, method=Method.CARRIED, facts=LoaderFacts(loader="a loader"), seed=None, notes=()
+    )
+    main = FedOptimizer(
+        number=1, optimizer="SGD", recording=recording, batches=2, step_numbers=parts[0].step_numbers
+    )
+    first = ScriptRun(
+        program=Program("train.py"), ending=Ending(How.FINISHED), traces=(main,), claim=ReadClaim(), steps=2,
+        notes=(), unjudgeable="Nobody knows.", doubt="Some doubt.",
+    )  # fmt: skip
+    joint = joint_run(first, parts, None)
+    assert (joint.unjudgeable, joint.doubt) == ("Nobody knows.", "Some doubt.")
+    equal = joint_run(replace(first, unjudgeable=""), [parts[0], parts[0]], None)
+    assert "split the model" in equal.unjudgeable
+    assert joint_run(replace(first, unjudgeable=""), parts, None).unjudgeable == ""
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dpaudit.instrument.facts import LoaderFacts
+from dpaudit.instrument.methods import Method
 from dpaudit.instrument.script import Program, ScriptRun, record_script
 from dpaudit.instrument.script.attribution import Pattern, attribute
 from dpaudit.instrument.script.feed import Feed
-from dpaudit.instrument.script.live_steps import _DirectUses
+from dpaudit.instrument.script.live_steps import LiveSteps, _DirectUses
+from dpaudit.instrument.script.step_names import UPDATE
 from dpaudit.instrument.seeding import restored
 from tests.instrument.test_script_stream import FROM_THE_GALLERY, LIBRARIES, PLAYED, PROGRAMS, SETUP
 
@@ -179,6 +182,20 @@ def test_records_told_by_content_are_left_to_the_end(tmp_path: Path) -> None:
     run = follow(Program(str(tmp_path / "train.py")), watching)
     assert run.live is None
     assert set(watching.said) == {"records of this loader are told by their content"}
+
+
+def test_steps_of_compiled_code_are_left_to_the_end() -> None:
+    watching = Watching(refutes_at=1, stop=True)
+    live = LiveSteps(watching, None)
+    feed = Feed(None, Method.STREAM, LoaderFacts(loader="a loader", num_records=9))
+    source = feed.start_pass(None)
+    for number in range(20):
+        feed.deliver(source, [number % 9], True)
+        feed.use()
+        feed.step(1, UPDATE, number)
+        assert not live.stepped([feed], 1, UPDATE)
+    assert watching.steps_told == 0
+    assert set(watching.said) == {"what steps that JAX compiled hold is judged at their end"}
 
 
 def test_batches_cut_from_one_are_never_tested(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from dpaudit.errors import DpauditError, TargetError
 from dpaudit.instrument.script import How, Program, ScriptRun, record_script
 from dpaudit.instrument.script.launch import run_program
 from dpaudit.instrument.script.session import Session
+from dpaudit.instrument.script.torch_patches import _found_inf
 from dpaudit.instrument.seeding import restored
 
 SETUP = """
@@ -656,3 +657,57 @@ def test_after_an_unreadable_batch_the_ones_before_it_do_not_come_again(write) -
     )
     assert run.main.recording.trace.steps == 20
     assert any("cannot be followed" in note for note in run.notes)
+
+
+def test_no_value_is_asked_for_while_a_cuda_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OnDevice:
+        is_cuda = True
+
+        def item(self) -> float:
+            return 1.0
+
+    for captured in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda captured=captured: captured)
+        assert _found_inf(OnDevice()) is not captured
+    assert _found_inf(torch.tensor(1.0))
+
+
+SWEPT = """
+models = [torch.nn.Linear(1, 1) for _ in range(3)]
+made = [torch.optim.SGD(one.parameters(), lr=0.1) for one in models]
+dataset = TensorDataset(torch.arange(float(N))[:, None])
+for model, optimizer in zip(models, made):
+    for epoch in range(2):
+        for (x,) in DataLoader(dataset, batch_size=B, shuffle=True):
+            seen.append([int(v) for v in x[:, 0]])
+            model(x).sum().backward()
+            optimizer.step()
+"""
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_trainings_one_after_the_other_are_told_apart(write, tmp_path: Path, streamed: bool) -> None:
+    program = write(SWEPT)
+    run = record_script(program, stream=tmp_path / "kept" if streamed else None)
+    told = [[sorted(batch.tolist()) for batch in one.recording.trace.batches()] for one in run.traces]
+    made = [sorted(batch) for batch in namespace(program)["seen"]]
+    assert [batch for training in told for batch in training] == made
+    assert [one.batches for one in run.traces] == [len(made) // 3] * 3
+
+
+ACCOUNTED = """
+import dp_accounting
+for steps in {steps}:
+    event = dp_accounting.PoissonSampledDpEvent(0.1, dp_accounting.GaussianDpEvent(1.0))
+    dp_accounting.rdp.RdpAccountant().compose(event, steps).get_epsilon(1e-5)
+"""
+
+
+def test_accounts_of_several_trainings_are_only_taken_if_they_are_the_same(write) -> None:
+    pytest.importorskip("dp_accounting")
+    same = record_script(write(SWEPT + ACCOUNTED.replace("{steps}", "[16, 16, 16]")))
+    assert same.claim.unread == ()
+    assert len(same.claim.stated) == 3
+    other = record_script(write(SWEPT + ACCOUNTED.replace("{steps}", "[16, 8]")))
+    assert other.claim.stated == ()
+    assert "several trainings" in other.claim.unread[0]

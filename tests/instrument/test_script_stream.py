@@ -16,8 +16,12 @@ import numpy as np
 import pytest
 
 from dpaudit.errors import TraceError
-from dpaudit.instrument.script import Program, ScriptRun, record_script
+from dpaudit.instrument.facts import LoaderFacts
+from dpaudit.instrument.methods import Method
+from dpaudit.instrument.script import Program, ScriptRun, record_script, spool
+from dpaudit.instrument.script.feed import Feed
 from dpaudit.instrument.script.spooled import is_recording, recovered
+from dpaudit.instrument.script.step_names import RELEASE
 from dpaudit.instrument.seeding import restored
 from dpaudit.trace import SamplingTrace
 from dpaudit.trace_writer import TraceWriter
@@ -236,6 +240,38 @@ def test_a_full_disk_ends_the_recording_and_not_the_program(
     assert "No space left" in captured.err
     assert 0 < run.main.recording.trace.steps < 18
     assert any("No space left" in note for note in run.notes)
+
+
+def test_marks_without_batches_are_written_and_do_not_pile_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "train(next(iter(DataLoader(TensorDataset(torch.rand(3, 1))))))\n" + PLAYED["a part of the data"]
+    (tmp_path / "train.py").write_text(SETUP + text)
+    monkeypatch.setattr(spool, "_MARKS", 4)
+    waiting, mark = [], TraceWriter.mark
+
+    def marked(self: TraceWriter, what: int) -> None:
+        mark(self, what)
+        if self.path.parent.name == "feed-0":
+            waiting.append(len(self._marks))
+
+    monkeypatch.setattr(TraceWriter, "mark", marked)
+    assert_same_run(Program(str(tmp_path / "train.py")), tmp_path / "kept")
+    assert len(waiting) > 20
+    assert max(waiting) < 10
+
+
+def test_compiled_steps_of_a_killed_program_are_not_judged(tmp_path: Path) -> None:
+    place = spool.Spool(tmp_path / "kept")
+    feed = Feed(None, Method.STREAM, LoaderFacts(loader="a loader", num_records=9), place.new_log())
+    source = feed.start_pass(None)
+    for number in range(6):
+        feed.deliver(source, [number], True)
+        feed.use()
+        feed.step(1, RELEASE, number)
+    place.close()
+    with pytest.raises(TraceError, match="steps that JAX compiled has no end"):
+        recovered(tmp_path / "kept")
 
 
 GROWING = """

@@ -10,7 +10,8 @@ for each data set. Afterwards `attribution` tells which batches went into which 
 recordings of them. What compiled code does tells of itself (`jax_reports`, `late_steps`). With a `spool`
 all this goes to disk, and `spooled` reads it again; `live_steps` hands each step to a test as it comes.
 `opacus_claims`, `attached_engines` and others fill a `claim_log`. A new library is one such file and one
-line in `ecosystems`. Of several ranks each leaves a `rank_part` by the `exchange`; `union` joins them.
+line in `ecosystems`. Of several ranks each leaves a `rank_part` by the `exchange`; `union` joins them. Ranks
+that the program starts itself are `children`: each makes a `child_run`, and `own_ranks` joins them.
 """
 
 from dpaudit.instrument.script.claim_log import (
@@ -28,7 +29,8 @@ from dpaudit.instrument.script.live_steps import LiveResult
 from dpaudit.instrument.script.live_test import Examiner, StepTest
 from dpaudit.instrument.script.mark import step
 from dpaudit.instrument.script.ranked import leave_part, record_all
-from dpaudit.instrument.script.script_run import ScriptRun, record_script
+from dpaudit.instrument.script.script_result import ScriptRun
+from dpaudit.instrument.script.script_run import record_script
 from dpaudit.instrument.script.traces import FedOptimizer
 
 __all__ = [

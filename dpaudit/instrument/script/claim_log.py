@@ -80,6 +80,8 @@ class ReadClaim:
     library: str = ""
     unread: tuple[str, ...] = ()
     """What an accountant was told of that cannot be judged, by name."""
+    several: bool = False
+    """Whether accounts, or plans, differ from each other: of one training, or of several."""
 
     @property
     def is_empty(self) -> bool:
@@ -168,7 +170,13 @@ class ClaimLog:
             accountant=busiest[1] or (self.stated[-1].accountant if self.stated else ""),
             library=self.library,
             unread=tuple(dict.fromkeys(self.unread)),
+            several=self._differ(),
         )
+
+    def _differ(self) -> bool:
+        accounts = {tuple(runs) for _, _, runs in self._told.values() if runs}
+        plans = {(plan.sampling_rate, plan.steps) for plan in self.calibrations}
+        return max(len(accounts), len(plans), len({engine.sampling_rate for engine in self.engines})) > 1
 
     def _runs_of(self, accountant: object, name: str) -> list[Accounted]:
         # The accountant is kept, so that its identity stays.

@@ -58,15 +58,6 @@ class StepLog:
         self.skips: list[tuple[int, int, int]] = []
         """Of each step that was not made: steps made, uses and batches delivered by then."""
 
-    def begins(self) -> tuple[IntArray, IntArray]:
-        """Give uses and batches delivered at the begin of each step; those of skipped steps are in none."""
-        uses, reached = (
-            np.array([0, *made[:-1]], np.int64)[: len(made)] for made in (self.uses, self.reached)
-        )
-        for step, used, delivered in self.skips:
-            uses[step : step + 1], reached[step : step + 1] = used, delivered
-        return uses, reached
-
 
 class Feed:
     """Grows with every batch that the program is handed, every backward and every optimizer step.
@@ -184,6 +175,26 @@ class Feed:
         log = self._log_of(key, optimizer, number)
         self.log.mark(Event.SKIPPED, key)
         log.skips.append((len(log.uses), len(self.uses), self.delivered))
+
+    def begins(self, log: StepLog) -> tuple[IntArray, IntArray]:
+        """Give uses and batches delivered at the begin of each step; those of skipped steps are in none.
+
+        The first step has all that was used before, but for what optimizers used that stepped no more after
+        it: a program may train several times, one after the other.
+        """
+        over = [
+            (other.uses[-1], other.reached[-1])
+            for other in self.steps.values()
+            if other.uses and other.uses[0] < log.uses[0] and other.uses[-1] <= log.uses[0]
+        ]
+        first = max(over, default=(0, 0))
+        uses, reached = (
+            np.array([start, *made[:-1]], np.int64)[: len(made)]
+            for start, made in zip(first, (log.uses, log.reached), strict=True)
+        )
+        for step, used, delivered in log.skips:
+            uses[step : step + 1], reached[step : step + 1] = used, delivered
+        return uses, reached
 
     def _log_of(self, key: int, optimizer: str, number: int) -> StepLog:
         log = self.steps.get(key)

@@ -41,6 +41,25 @@ def report_step(session: Session, result: Any, name: str) -> None:
         tell()
 
 
+def with_begins(session: Session, begin: Callable[..., Any]) -> Callable[..., Any]:
+    """Let what makes the state of an optimizer report that a training may begin."""
+
+    @functools.wraps(begin)
+    def init(*args: Any, **kwargs: Any) -> Any:
+        state = begin(*args, **kwargs)
+
+        def report() -> None:
+            if _is_compiling((args, kwargs, state)):
+                jax.debug.callback(session.late.tell_begun)
+            else:
+                session.late.tell_begun()
+
+        session.guarded(report)
+        return state
+
+    return init
+
+
 def with_reports(session: Session, transformation: Any) -> Any:
     """Let a transformation that adds noise report each of its updates."""
 

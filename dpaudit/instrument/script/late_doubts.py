@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from dpaudit.instrument.script.claim_log import ReadClaim
 from dpaudit.instrument.script.late_steps import UNTOLD, LateOptimizer
 from dpaudit.instrument.script.session import Session
 from dpaudit.instrument.script.step_names import UPDATE
@@ -14,6 +15,10 @@ from dpaudit.instrument.script.traces import FedOptimizer
 _REPEATED = (
     "Batches went into more than one step each. Several models that are trained side by side look the same "
     "as one that is trained twice on a batch: call dpaudit.step() at the end of each step of one of them."
+)
+_AGAIN = (
+    "{} steps were made, in {} passes over batches, and {} are accounted for. Whether they are one training, "
+    "or several that each began from a state which the program has kept, is not seen: audit one at a time."
 )
 _ACCUMULATED = (
     "optax.MultiSteps joins several batches in one step, which the update of the parameters does not show: "
@@ -31,11 +36,15 @@ def late_optimizer(session: Session, trace: FedOptimizer) -> LateOptimizer | Non
     return next((one for one in session.late.optimizers if session.number_of(one) == trace.number), None)
 
 
-def why_unclear(session: Session, trace: FedOptimizer) -> str:
-    """Say why the steps of a trace do not show what went into them; "" if they do."""
+def why_unclear(session: Session, trace: FedOptimizer, claim: ReadClaim) -> str:
+    """Say why the steps of a trace do not show what went into them, or into which training; "" if they do."""
     late = late_optimizer(session, trace)
     if late is None:
         return ""
+    planned = claim.accounted_steps or (claim.calibrations[-1].steps if claim.calibrations else 0)
+    begun = trace.recording.trace.epoch_starts
+    if begun is not None and len(begun) > 1 and 0 < planned < trace.recording.trace.steps - 1:
+        return _AGAIN.format(trace.recording.trace.steps, len(begun), planned)
     if session.late.accumulates and late.name == UPDATE:
         return _ACCUMULATED
     steps = trace.recording.trace.steps

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from array import array
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -30,6 +30,10 @@ class LateOptimizer:
 class Stepping(Protocol):
     """What a session does with steps."""
 
+    @property
+    def passes(self) -> int:
+        """Passes over batches that have begun so far."""
+
     def use(self) -> None:
         """Note that gradients were taken."""
 
@@ -48,7 +52,10 @@ class LateSteps:
         """Whether the program makes an optimizer that does not step at each update."""
         self.uncounted = 0
         """Steps that were told by several devices."""
-        self._told: deque[LateOptimizer] = deque()
+        self._told: deque[LateOptimizer | None] = deque()
+        """Steps, and None where the state of an optimizer was made."""
+        self._training, self._begun, self._passes = 0, False, 0
+        """How many trainings have come before; whether a state was made since the last step; passes then."""
         self._clipped: deque[int] = deque()
         self._waiting: int | None = None
         """Records whose gradients wait for the step that they go into; None: nothing counts them."""
@@ -67,6 +74,10 @@ class LateSteps:
         """Note a step, to be taken in later."""
         self._told.append(optimizer)
 
+    def tell_begun(self) -> None:
+        """Note that the state of an optimizer was made: with a new pass, another training begins."""
+        self._told.append(None)
+
     def tell_clipped(self, records: int) -> None:
         """Note of how many records gradients were clipped and summed."""
         self._clipped.append(int(records))
@@ -75,13 +86,14 @@ class LateSteps:
         """Report the steps that were told."""
         with contextlib.suppress(Exception):  # what fails in the program's own code is for the program to see
             self.wait()
-        if self._told and self.devices() > 1:
-            self.uncounted += len(self._told)
-            self._told.clear()
-        self._count()
+        told = deque(self._by_training(session.passes))
+        if told and self.devices() > 1:
+            self.uncounted += len(told)
+            told.clear()
+        self._count(told)
         since: set[LateOptimizer] = set()
-        while self._told:
-            optimizer = self._told.popleft()
+        while told:
+            optimizer = told.popleft()
             # Noise, update and other models share a batch; the second step of one is that of a loop.
             if not since or optimizer in since:
                 session.use()
@@ -89,13 +101,24 @@ class LateSteps:
             since.add(optimizer)
             session.stepped(optimizer, optimizer.name)
 
-    def _count(self) -> None:
+    def _by_training(self, passes: int) -> Iterator[LateOptimizer]:
+        """Take the steps that were told, those of each training by an optimizer of its own."""
+        while self._told:
+            optimizer = self._told.popleft()
+            if optimizer is None:
+                self._begun = True
+                continue
+            self._training += self._begun and 0 < self._passes < passes
+            self._begun, self._passes = False, passes
+            yield self.optimizer(optimizer.name, (optimizer, self._training)) if self._training else optimizer
+
+    def _count(self, told: Collection[LateOptimizer]) -> None:
         """Give the gradients that were counted to the step that was made; of several it is not told which."""
         while self._clipped:
             self._waiting = (self._waiting or 0) + self._clipped.popleft()
-        released = [one for one in self._told if one.name == RELEASE] or list(self._told)
+        released = [one for one in told if one.name == RELEASE] or list(told)
         known = len(released) == 1 and not self.accumulates and self._waiting is not None
-        for one in self._told:
+        for one in told:
             one.gradients.append(self._waiting or 0 if known and one is released[0] else UNTOLD)
-        if self._told:
+        if told:
             self._waiting = None

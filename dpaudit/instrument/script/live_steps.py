@@ -8,6 +8,7 @@ What was tested is compared with the trace in the end, and only counts if the tr
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
@@ -147,7 +148,6 @@ class _Pair:
         """Steps that the test has taken."""
         self.rows_seen = 0
         self._batches = self._counted = self._latest = 0
-        self._next_look = _FIRST_LOOK
         self._in_step = False
         """Whether the test has taken all steps but the last one."""
         self._records: RecordNumbers | None = None
@@ -155,7 +155,7 @@ class _Pair:
         self._subset: npt.NDArray[np.int64] | None = None
         self._any_subset = False
         """Whether no further pass can change which records there are."""
-        self._pass = self._last = -1
+        self._next_look, self._pass, self._last = _FIRST_LOOK, -1, -1
         self._numbers = hashlib.blake2b(digest_size=16)
         self._content = hashlib.blake2b(digest_size=16)
 
@@ -168,6 +168,8 @@ class _Pair:
         log = self.feed.steps.get(self.key)
         if log is None or not log.uses:
             return
+        if not self.rows_seen and (begin := int(self.feed.begins(log)[0][0])):
+            self._counted, self._latest = begin, self.feed.uses[begin - 1]
         self.rows_seen = len(log.uses)
         for use in range(self._counted, log.uses[-1]):
             reached = self.feed.uses[use]
@@ -197,10 +199,9 @@ class _Pair:
         if not uses.holds and self.rows_seen < self._next_look:
             return False
         self._next_look = self.rows_seen + max(_FIRST_LOOK, self.rows_seen // _GROWTH)
-        try:
+        with contextlib.suppress(DpauditError):  # which of its records each step used cannot be told, so far
             return self._look_again(examiner)
-        except DpauditError:  # which of its records each step used cannot be told, so far
-            return False
+        return False
 
     def begins(self, trace: SamplingTrace) -> bool:
         """Tell whether a trace begins with the steps that were tested."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from dpaudit.errors import DpauditError, TraceError
 from dpaudit.instrument.script.launch import Ending, How
-from dpaudit.instrument.script.script_run import ScriptRun
+from dpaudit.instrument.script.script_result import ScriptRun
 from dpaudit.trace import SamplingTrace
 
 IntArray = npt.NDArray[np.int64]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dpaudit.errors import DpauditError
 from dpaudit.instrument.script.exchange import Exchange, when_terminated
 from dpaudit.instrument.script.rank_part import collect, leave, part_of
-from dpaudit.instrument.script.script_run import ScriptRun
+from dpaudit.instrument.script.script_result import ScriptRun
 from dpaudit.instrument.script.union import joint_run
 
 _TCP = (socket.AF_INET, socket.AF_INET6)

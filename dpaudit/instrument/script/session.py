@@ -52,6 +52,9 @@ class Session:
         self.stopped = False
         self.in_group = False
         """Whether the program joined a process group of torch."""
+        self.rank, self.world = 0, 1
+        """Its number there, and how many joined."""
+        self.announce: Callable[[int, int], None] = lambda rank, world: None
         self.data_parallel = False
         """Whether it wrapped a model to average gradients over ranks."""
         self.seen: dict[str, int] = {}
@@ -187,6 +190,11 @@ class Session:
         """Batches handed to the program so far, by loaders of every kind."""
         return self._batches
 
+    @property
+    def passes(self) -> int:
+        """Passes over batches that have begun so far."""
+        return sum(len(feed.passes) for feed in self.feeds)
+
     def ended(self, tap: Tap) -> None:
         """Note that torch's iterator has no more batches, or starts anew."""
         self.settle()
@@ -252,6 +260,11 @@ class Session:
         for feed in self.feeds:
             if feed.delivered:
                 feed.skip(key, type(optimizer).__name__, self.all_steps.get(key, 0))
+
+    def joined(self, rank: int, world: int) -> None:
+        """Note that the program joined a process group of torch."""
+        self.in_group, self.rank, self.world = True, rank, world
+        self.announce(rank, world)
 
     def _key(self, optimizer: Any) -> int:
         """Number an optimizer object; another one that got the memory of a dead one is new."""

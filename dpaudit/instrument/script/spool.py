@@ -35,6 +35,8 @@ from dpaudit.trace_writer import TraceWriter
 
 FEED, NUMBERING, SUBSETS = "feed.json", "numbering.npz", "subsets"
 FEED_FORM, SUBSET_FORM = "dpaudit feed", "dpaudit subsets"
+_MARKS = 1 << 14
+"""Marks in a row after which they are written: no batch comes any more that would see to it."""
 _UNNUMBERED = (Method.FINGERPRINT, Method.STREAM)
 
 
@@ -53,7 +55,7 @@ class Spool:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path.absolute()  # the program may change its directory
         self._logs: list[SpooledLog] = []
         try:
             path.mkdir(exist_ok=True)
@@ -96,6 +98,12 @@ class Spool:
         except OSError as error:
             raise TraceError(f"cannot finish the trace {self.path}: {error.strerror or error}") from error
 
+    def withdraw(self) -> None:
+        """Remove what this process has written: the recording is that of others, in directories beside it."""
+        (self.path / PROGRAM).unlink(missing_ok=True)
+        for directory in self.path.glob("feed-*"):
+            shutil.rmtree(directory, ignore_errors=True)
+
 
 class SpooledLog(FeedLog):
     """Writes batches and events chunk by chunk, and keeps only sizes; a forked child writes nothing."""
@@ -106,6 +114,8 @@ class SpooledLog(FeedLog):
         self._writer: TraceWriter | None = None
         self._subsets: TraceWriter | None = None
         self._known: dict[bytes, int] = {}
+        self._marks = 0
+        """Since the last batch."""
         self._process = os.getpid()
         self._lock = threading.Lock()  # a prefetcher fetches in a thread of its own
 
@@ -118,6 +128,7 @@ class SpooledLog(FeedLog):
         """
         numbers = numbers_of(batch, len(self.sizes))
         self._write(lambda writer: writer.add(numbers))
+        self._marks = 0
         self.sizes.append(len(numbers))
         self.keep(numbers)
 
@@ -130,6 +141,9 @@ class SpooledLog(FeedLog):
     def mark(self, event: Event, number: int = 0) -> None:
         """Note what happened after the last batch."""
         self._write(lambda writer: writer.mark(code_of(event, number)))
+        self._marks += 1
+        if self._marks % _MARKS == 0:
+            self._write(lambda writer: writer.flush())
 
     def subset(self, rows: npt.NDArray[np.int64] | None) -> int:
         """Keep the rows that a pass can reach, those of each subset once, before any batch of it."""

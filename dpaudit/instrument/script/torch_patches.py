@@ -35,6 +35,8 @@ class TorchPatches:
         session, wrappings = self._session, self._wrappings
 
         def stepped(optimizer: Any, *_: Any) -> None:
+            if not session.in_group:  # joined before it was watched, in a process that was spawned
+                session.guarded(self._note_group)
             # Fused optimizers are told by a gradient scaler to change nothing.
             vain = session.guarded(lambda: _found_inf(getattr(optimizer, "found_inf", None)))
             session.guarded(lambda: session.skipped(optimizer) if vain else session.stepped(optimizer))
@@ -71,8 +73,14 @@ class TorchPatches:
         return done
 
     def _join_group(self, original: Any, *args: Any, **kwargs: Any) -> Any:
-        self._session.in_group = True
-        return original(*args, **kwargs)
+        done = original(*args, **kwargs)
+        self._session.guarded(self._note_group)
+        return done
+
+    def _note_group(self) -> None:
+        group = torch.distributed
+        if group.is_available() and group.is_initialized():
+            self._session.joined(group.get_rank(), group.get_world_size())
 
     def _wrap_model(self, original: Any, *args: Any, **kwargs: Any) -> Any:
         self._session.data_parallel = True
@@ -126,7 +134,9 @@ class TorchPatches:
 
 
 def _found_inf(found: Any) -> bool:
-    return found is not None and bool(found.item())
+    if found is None or (found.is_cuda and torch.cuda.is_current_stream_capturing()):
+        return False  # while a CUDA graph is captured there is no value yet, and asking for it would break it
+    return bool(found.item())
 
 
 def _plan(loader: Any, foreign: bool) -> tuple[Method, bool] | None:

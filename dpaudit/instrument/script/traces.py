@@ -143,7 +143,7 @@ class FedSteps:
 
 def fed_steps(feed: Feed, told: Attribution, log: StepLog, offsets: IntArray) -> FedSteps:
     """Find the steps that batches of a feed went into; `offsets` are those of its batches."""
-    (begin, came), end = log.begins(), np.array(log.uses, np.int64)
+    (begin, came), end = feed.begins(log), np.array(log.uses, np.int64)
     reached = np.array(log.reached, np.int64)
     # A program may leave out the backward of an empty batch, and still add noise and step.
     empty = (reached > came) & (offsets[reached] == offsets[came]) & (told.pattern is Pattern.DIRECT)

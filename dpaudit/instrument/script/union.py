@@ -12,7 +12,7 @@ import numpy.typing as npt
 from dpaudit.errors import DpauditError
 from dpaudit.instrument.result import number_by_appearance
 from dpaudit.instrument.script.rank_part import RankPart
-from dpaudit.instrument.script.script_run import ScriptRun
+from dpaudit.instrument.script.script_result import ScriptRun
 from dpaudit.trace import SamplingTrace
 
 IntArray = npt.NDArray[np.int64]

@@ -23,6 +23,11 @@ def join() -> tuple[int, int]:
     return dist.get_rank(), dist.get_world_size()
 
 
+def join_from(place: str, rank: int, world: int) -> None:
+    """Join ranks that meet at a file, as those do that a program starts itself."""
+    dist.init_process_group("gloo", init_method=f"file://{place}", rank=rank, world_size=world)
+
+
 def data() -> TensorDataset:
     """Give two overlapping clouds of points, the same on every rank."""
     made = torch.Generator().manual_seed(0)
