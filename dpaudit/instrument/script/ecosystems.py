@@ -29,6 +29,9 @@ class Ecosystem(Protocol):
 #: Name of the library that is waited for -> module here and what makes its patches. Modules may import it.
 ECOSYSTEMS = {
     "torch": "torch_patches:TorchPatches",
+    "tensorflow": "tensorflow_patches:TensorflowPatches",
+    "keras": "keras_patches:KerasPatches",
+    "tf_keras": "keras_patches:TfKerasPatches",
     "opacus": "opacus_claims:OpacusClaims",
     "dp_accounting": "dp_accounting_claims:DpAccountingClaims",
     "fastDP": "attached_engines:fast_dp",

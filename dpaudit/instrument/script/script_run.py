@@ -203,7 +203,7 @@ def _unfollowed(session: Session) -> Iterator[str]:
 
 
 def _nothing_seen(session: Session, ending: Ending, problems: list[str]) -> TargetError:
-    came = f"{session.batches} batches of torch or jax_privacy were handed out"
+    came = f"{session.batches} batches of known loaders were handed out"
     if ending.is_failure:
         return TargetError(f"the program {ending.how.value} before any training was seen: {ending.message}")
     if session.failure:
@@ -211,8 +211,7 @@ def _nothing_seen(session: Session, ending: Ending, problems: list[str]) -> Targ
     told = " ".join([*problems, *_unfollowed(session)])
     steps = sum(session.all_steps.values())
     if not steps:
-        known = "torch" in sys.modules or "optax" in sys.modules
-        hint = "" if known else " It did not even import torch."
+        hint = "" if {"torch", "tensorflow"} & {*sys.modules} else " It imported neither torch nor TensorFlow."
         return TargetError(f"no optimizer step was seen; {came}.{hint} {told}".rstrip(), _FOLLOWED)
     kept = [feed for feed in session.feeds if feed.delivered and not len(feed.uses)]
     if kept and not told:

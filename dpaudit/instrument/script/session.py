@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from dpaudit.instrument.carried import Carried
@@ -110,6 +110,20 @@ class Session:
         self.feeds.append(feed)
         return feed
 
+    def open_tap_by_content(self, root: Any, facts: LoaderFacts) -> Tap:
+        """Prepare to follow one pass of a pipeline whose records are told by their content.
+
+        Args:
+          root: what the records come from.
+          facts: of the pipeline. Passes of another size or batch size have a feed of their own; one of the
+            same known size may go over a root that was made anew, for the content tells the records.
+        """
+        for feed in self.feeds:
+            over = facts.num_records is not None and (feed.current is None or feed.current.ended)
+            if feed.method is Method.FINGERPRINT and feed.facts == facts and (feed.dataset is root or over):
+                return Tap(feed, None)
+        return Tap(self.new_feed(root, Method.FINGERPRINT, facts), None)
+
     def _known_feed(self, root: Any, method: Method) -> Feed | None:
         for feed in self.feeds:
             if feed.method is method and same_object(feed.dataset, root):
@@ -200,6 +214,13 @@ class Session:
         """Note that gradients were taken: every live pass has its latest batch, or more, in them."""
         self._explicit = True
         self.use()
+
+    def used(self, feeds: Iterable[Feed]) -> None:
+        """Note that gradients were taken of the latest batches of these feeds."""
+        self._explicit = True
+        self.backwards += 1
+        for feed in feeds:
+            feed.use()
 
     def use(self) -> None:
         """Note that batches were used, by whatever means."""
