@@ -31,7 +31,7 @@ ECOSYSTEMS = {
     "torch": "torch_patches:TorchPatches",
     "tensorflow": "tensorflow_patches:TensorflowPatches",
     "keras": "keras_patches:KerasPatches",
-    "tf_keras": "keras_patches:TfKerasPatches",
+    "tf_keras": "keras_patches:tf_keras",
     "opacus": "opacus_claims:OpacusClaims",
     "dp_accounting": "dp_accounting_claims:DpAccountingClaims",
     "fastDP": "attached_engines:fast_dp",

@@ -1,14 +1,15 @@
 """What a TensorFlow program does, told from the calls that it makes from Python.
 
-Python code inside a `tf.function` runs only while it is traced. So nothing is told from there but
-batches: those that a function takes from an iterator are kept until it returns. Whether it took
-gradients is known of its graph, and how many steps it made is read off the optimizer's own counter.
+Python code inside a `tf.function` runs only while it is traced. So what its graph can do (take gradients,
+apply them) is noted then; each run tells the batches that it takes from an iterator, and how many steps it
+made is read off the optimizer's own counter. What this does not tell is refused, and never guessed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,25 +18,52 @@ import numpy as np
 from dpaudit.instrument.carried import Carried
 from dpaudit.instrument.script.feed import Pass
 from dpaudit.instrument.script.rows import UnreadableBatchError, row_marks
-from dpaudit.instrument.script.session import Session, Tap
+from dpaudit.instrument.script.session import Session
+from dpaudit.instrument.script.taps import Tap
 from dpaudit.instrument.script.tf_datasets import Pipeline
 
-GRADIENTS, STEPS, REPLICAS = "gradients", "steps", "replicas"
-"""What the graph of a function can do."""
+GRADIENTS, STEPS, LOOPS, REPLICAS = "gradients", "steps", "loops", "replicas"
+"""What the graph of a function can do; LOOPS: take any number of batches."""
 
-_ADVICE = "Take batches from Python, one for each call, or say the records: dpaudit.step(records)."
+_SAY = "Or say the records: dpaudit.step(records) at the end of each step."
+_MANY = (
+    "A tf.function takes several batches in one call (steps_per_execution, or a loop over a data set inside "
+    f"it): which of them went into which step cannot be told. Take one batch for each call. {_SAY}"
+)
+_REPLICAS = f"tf.distribute spreads batches over replicas, which is not followed. Train on one. {_SAY}"
+_UNKNOWN = f"An iterator that is made inside a tf.function cannot be followed. Make it outside. {_SAY}"
+_JOINED = (
+    "Gradients of one batch were taken before some steps, and of several before others: whether they were summed or "
+    f"thrown away cannot be told. Make a step for each batch, or sum a fixed number of them. {_SAY}"
+)
+_AGAIN = (
+    "A batch went into more than one step: whether each used all of it, or a part that the program cuts from "
+    f"it, cannot be told. Take a new batch for each step. {_SAY}"
+)
 _SHAPES = (
-    "rows of tf.data batches have another shape in other batches, as when records are padded to the longest of "
-    "their batch: their content does not tell which records they are. Pad all to one length."
+    "Rows of tf.data batches have another shape or type in other batches, as when each batch is padded to its "
+    f"longest record: their content does not tell which records they are. Pad all to one length. {_SAY}"
 )
 
 
+@dataclass(slots=True)
+class _Work:
+    """How much was put to use so far."""
+
+    batches: int = 0
+    """Different ones that hold records."""
+    empty: int = 0
+    gradients: int = 0
+
+
 class Counted:
-    """An optimizer and how far its own count of applied gradients was when last looked at."""
+    """An optimizer that counts how often it applied gradients."""
 
     def __init__(self, optimizer: Any) -> None:
         self.optimizer = optimizer
-        self.place = self.seen = self._read()
+        self._applied = self._place = self._read()
+        self._work = _Work()
+        self._sizes: set[int] = set()
 
     def _read(self) -> int:
         count = self.optimizer._iterations  # the property of Keras 2 would create it
@@ -43,28 +71,50 @@ class Counted:
 
     def look(self) -> int:
         """Give how often gradients were applied since the last look."""
-        before, self.seen = self.seen, self._read()
-        return self.seen - before
+        before, self._applied = self._applied, self._read()
+        return self._applied - before
 
     def advance(self) -> bool:
         """Go over one application; tell whether weights moved, and not only a sum of gradients."""
-        self.place += 1
+        self._place += 1
         every = getattr(self.optimizer, "gradient_accumulation_steps", None) or 1
-        return self.place % int(every) == 0
+        return self._place % int(every) == 0
+
+    def doubt(self, work: _Work) -> str:
+        """Say why what went into the step that is made now cannot be told; "" if it can."""
+        before, self._work = self._work, _Work(work.batches, work.empty, work.gradients)
+        batches = work.batches - before.batches
+        if batches:
+            self._sizes.add(batches)
+        elif work.empty == before.empty and work.gradients > before.gradients:
+            return _AGAIN
+        return _JOINED if len(self._sizes) > 1 else ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Fresh:
-    """A batch that was handed over since gradients were last taken."""
+    """The latest batch of an iterator."""
 
     tap: Tap
-    source: Pass | None
+    records: int
+    source: Pass | None = None
     problem: str = ""
+    used: bool = False
 
     @property
     def is_over(self) -> bool:
         """Whether its iterator has come to its end, or was dropped."""
         return self.tap.dropped.yet or (self.source is not None and self.source.ended)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A batch that a running function took from an iterator."""
+
+    tap: Tap | None
+    """None: of an iterator that is not known."""
+    marks: list[int]
+    problem: str = ""
 
 
 class Executions:
@@ -74,140 +124,139 @@ class Executions:
         self._session = session
         self.depth = 0
         """Above 0 while a function or an optimizer runs: what happens inside it is told at its end."""
-        self.on_step: list[Callable[[Any, int], None]] = []
-        """Called with the optimizer, and the records of the last batch, before each step is noted."""
-        self.only: Pipeline | None = None
-        """What any data set that is made at the moment stands for: the single batch of `train_on_batch`."""
         self.described: weakref.WeakKeyDictionary[Any, Pipeline] = weakref.WeakKeyDictionary()
         """Data sets of which is known what they were made from."""
-        self._inside: list[tuple[Tap, list[int] | str]] = []
+        self.is_given = False
+        self._inside: list[Taken] = []
         self._fresh: dict[int, _Fresh] = {}
-        self._consumed = False
+        self._consumed = self._spread = False
+        self._work = _Work()
+        self._handed = 0
         self._shapes: dict[int, Any] = {}
         self._counted: dict[int, Counted] = {}
-        self._size = 0
+
+    def refuse(self, why: str) -> None:
+        """Give no verdict, for this reason if it is the first."""
+        self._session.unfollowable = self._session.unfollowable or why
 
     # Batches
 
-    def read(self, tap: Tap, columns: list[Any]) -> list[int] | str:
-        """Give the marks of the rows of a batch, or why there are none."""
+    def read(self, tap: Tap, columns: list[Any], problem: str = "") -> Taken:
+        """Tell the records of a batch by the content of its rows."""
+        if problem:
+            return Taken(tap, [], problem)
         shapes = [(column.dtype, column.shape[1:]) for column in columns]
         if self._shapes.setdefault(id(tap.feed), shapes) != shapes:
-            return _SHAPES
+            return Taken(tap, [], _SHAPES)
         try:
-            return row_marks(columns)
+            return Taken(tap, row_marks(columns))
         except UnreadableBatchError as error:
-            return f"tf.data: {error}"
+            return Taken(tap, [], f"Batches of tf.data cannot be followed: {error}. {_SAY}")
 
-    def taken_inside(self, tap: Tap, marks: list[int] | str) -> None:
-        """Keep a batch that a running function took from an iterator; called on TensorFlow's threads."""
-        self._inside.append((tap, marks))
+    def taken_inside(self, batch: Taken) -> None:
+        """Keep a batch that a running function took; called on TensorFlow's threads."""
+        self._inside.append(batch)
 
-    def taken(self, tap: Tap, marks: list[int] | str) -> None:
+    def taken(self, batch: Taken) -> None:
         """Take a batch that was handed to the program."""
+        tap = batch.tap
+        assert tap is not None
         if self._consumed:
-            self.forget()
-        if isinstance(marks, str):
-            self._session.unfollowed(marks)
-            self._fresh[id(tap)] = _Fresh(tap, None, marks)
+            self._fresh.clear()
+            self._consumed = False
+        if batch.problem:
+            self._session.unfollowed(batch.problem)
+            self._fresh[id(tap)] = _Fresh(tap, 0, problem=batch.problem)
             return
-        self._session.fetched(tap, Carried(marks, None))
-        self._size = len(marks)
-        self._fresh[id(tap)] = _Fresh(tap, tap.started)
+        self._session.fetched(tap, Carried(batch.marks, None))
+        self._fresh[id(tap)] = _Fresh(tap, len(batch.marks), tap.started)
 
-    def ended(self, tap: Tap) -> None:
-        """Note that an iterator has no more batches."""
-        self._session.ended(tap)
-        if id(tap) in self._fresh and self._fresh[id(tap)].problem:
-            del self._fresh[id(tap)]
+    @contextlib.contextmanager
+    def given(self) -> Iterator[None]:
+        """Know that data sets made in this block hold a batch that was taken already."""
+        self.is_given = True
+        try:
+            yield
+        finally:
+            self.is_given = False
 
-    def forget(self) -> None:
-        """Leave what was handed over so far out of the gradients to come."""
-        self._fresh.clear()
-        self._consumed = False
+    def spread(self) -> None:
+        """Note that a batch was handed out in parts, one for each replica."""
+        self._spread = True
 
     # Gradients and steps
 
     def gradients(self) -> None:
         """Note gradients: of all batches since the last ones, or of the same batches again."""
         self._consumed = True
+        self._work.gradients += 1
         latest = self._session.latest
-        live = [one for one in self._fresh.values() if not one.is_over or (one.source is latest and not one.problem)]
+        live = [one for one in self._fresh.values() if not one.is_over or one.source is latest]
         for one in live:
             if one.problem:
-                self._session.refuse(one.problem)
-        self._session.used(dict.fromkeys(one.tap.feed for one in live if not one.problem))
+                self.refuse(one.problem)
+        new = [one for one in live if not one.used and not one.problem]
+        if live:
+            self._add(sum(one.records for one in new), bool(new))
+            self._session.used(dict.fromkeys(one.tap.feed for one in live if not one.problem))
+        else:  # batches of other loaders
+            self._add(1, self._session.batches > self._handed)
+            self._session.backward()
+        self._handed = self._session.batches
+        for one in new:
+            one.used = True
+
+    def _add(self, records: int, is_new: bool) -> None:
+        self._work.batches += is_new and records > 0
+        self._work.empty += is_new and records == 0
 
     def count(self, optimizer: Any) -> None:
         """Follow an optimizer, before it applies gradients."""
+        while hasattr(optimizer, "inner_optimizer"):  # of scaled gradients, which may be thrown away
+            optimizer = optimizer.inner_optimizer
         known = self._counted.get(id(optimizer))
-        if known is None or known.optimizer is not optimizer:
+        if known is None:
             self._counted[id(optimizer)] = Counted(optimizer)
 
     def settle(self) -> None:
         """Note the steps that optimizers made since the last look."""
         for counted in list(self._counted.values()):
-            self._advance(counted, counted.look())
+            applied = counted.look()
+            if applied not in (0, 1):
+                self.refuse(_MANY)
+            elif applied and counted.advance():
+                self.refuse(counted.doubt(self._work))
+                self._session.stepped(counted.optimizer)
 
-    def _advance(self, counted: Counted, applied: int) -> None:
-        if applied not in (0, 1):
-            self._session.refuse(
-                f"{type(counted.optimizer).__name__} made {applied} steps between two calls from Python, and "
-                f"which records went into each cannot be told. {_ADVICE}"
-            )
-        elif applied and counted.advance():
-            for listener in self.on_step:
-                listener(counted.optimizer, self._size)
-            self._session.stepped(counted.optimizer)
-
-    def executed(self, abilities: frozenset[str]) -> None:
+    def executed(self, abilities: Iterable[str]) -> None:
         """Note that a function has returned that was called from Python.
 
         Args:
           abilities: of its graph.
         """
         inside, self._inside = self._inside, []
-        trains = GRADIENTS in abilities or STEPS in abilities
-        if REPLICAS in abilities and trains:
-            self._session.refuse(f"batches spread over several replicas by tf.distribute. {_ADVICE}")
-        if inside and trains:
-            self._in_rounds(inside)
-            return
-        for tap, marks in inside:  # evaluation
-            self.taken(tap, marks)
-        if GRADIENTS in abilities:
+        able = {*abilities}
+        if not able & {GRADIENTS, STEPS}:
+            return  # it evaluates: batches that it takes itself are used up
+        if REPLICAS in able or self._spread:
+            self.refuse(_REPLICAS)
+        if LOOPS in able or len({id(batch.tap) for batch in inside}) < len(inside):
+            self.refuse(_MANY)
+        for batch in inside:
+            if batch.tap is None:
+                self.refuse(batch.problem or _UNKNOWN)
+            else:
+                self.taken(batch)
+        if GRADIENTS in able:
             self.gradients()
-        if STEPS in abilities:
-            self.settle()
-
-    def _in_rounds(self, inside: list[tuple[Tap, list[int] | str]]) -> None:
-        """Deal out batches of a function that took them itself, one of each iterator for each step."""
-        by_tap: dict[int, list[tuple[Tap, list[int] | str]]] = {}
-        for tap, marks in inside:
-            by_tap.setdefault(id(tap), []).append((tap, marks))
-        rounds = max(map(len, by_tap.values()))
-        applied = {counted: counted.look() for counted in self._counted.values()}
-        uneven = any(len(batches) != rounds for batches in by_tap.values())
-        if uneven or any(number not in (0, rounds) for number in applied.values()):
-            self._session.refuse(
-                f"a tf.function took {len(inside)} batches and made {max(applied.values(), default=0)} steps in one "
-                f"call: which batch went into which step cannot be told. {_ADVICE}"
-            )
-            return
-        for number in range(rounds):
-            self.forget()
-            for batches in by_tap.values():
-                self.taken(*batches[number])
-            self.gradients()
-            for counted, times in applied.items():
-                self._advance(counted, min(times, 1))
+        self.settle()
 
 
 _of_session: dict[Session, Executions] = {}
 
 
 def executions_of(session: Session) -> Executions:
-    """Give the one of a session, which all patches of TensorFlow and Keras report to."""
+    """Give the one of a session, which the patches of TensorFlow and of Keras report to."""
     return _of_session.setdefault(session, Executions(session))
 
 

@@ -97,8 +97,6 @@ class Feed:
         self.uncertain = 0
         self.unreadable = ""
         """Why batches cannot be followed; "" while they can."""
-        self.needs_size = ""
-        """Why records can be told only where N is known, which shows whether they come unaltered."""
 
     @property
     def delivered(self) -> int:

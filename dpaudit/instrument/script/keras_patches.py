@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import Any
 
 import numpy as np
@@ -11,63 +10,78 @@ import numpy as np
 from dpaudit.instrument.facts import LoaderFacts
 from dpaudit.instrument.script.claim_log import ClaimLog
 from dpaudit.instrument.script.executions import STEPS, executions_of
-from dpaudit.instrument.script.session import Session, Tap
+from dpaudit.instrument.script.session import Session
 from dpaudit.instrument.script.tf_datasets import Pipeline
 from dpaudit.instrument.script.wrapping import Wrappings
 
 
 class KerasPatches:
-    """Installed while a program runs, and taken back after it; Keras 3, and Keras 2 as in TensorFlow 2.15."""
+    """Installed while a program runs, and taken back after it; Keras 3, and Keras 2 as in TensorFlow 2.15.
 
-    library = "keras"
+    Args:
+      library: name under which Keras was imported.
+    """
 
-    def __init__(self, session: Session, _: ClaimLog) -> None:
+    def __init__(self, session: Session, _: ClaimLog, library: str = "keras") -> None:
         self._session = session
+        self._library = library
         self._executions = executions_of(session)
         self._wrappings = Wrappings()
         self.remove = self._wrappings.remove
         self._applying = 0
-        self._backend = "tensorflow"
+        self._tf: Any = None  # Keras may run on another library, and TensorFlow not be there
 
     def install(self) -> None:
         """Patch Keras."""
-        library = importlib.import_module(self.library)
-        if str(library.__version__).startswith("3"):
-            self._install_keras_3(library)
+        library = importlib.import_module(self._library)
+        is_new = str(library.__version__).startswith("3")
+        if is_new and library.backend.backend() != "tensorflow":
+            return
+        self._tf = importlib.import_module("tensorflow")
+        if is_new:
+            self._install_keras_3()
         else:
             self._install_keras_2()
 
-    def _install_keras_3(self, library: Any) -> None:
+    def _install_keras_3(self) -> None:
+        from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
         from keras.src.optimizers.base_optimizer import BaseOptimizer
         from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
-        self._backend = library.backend.backend()
-        self._wrappings.wrap_below(BaseOptimizer, "apply", self._apply)
+        self._follow(BaseOptimizer, "apply")
         self._wrappings.wrap(ArrayDataAdapter, "get_tf_dataset", self._of_arrays)
-        if self._backend == "tensorflow":
-            from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
-
-            self._wrappings.wrap(TensorFlowTrainer, "train_on_batch", self._one_batch)
+        self._wrappings.wrap(TensorFlowTrainer, "train_on_batch", self._one_batch)
 
     def _install_keras_2(self) -> None:
         def part(name: str) -> Any:
-            return importlib.import_module(f"{self.library}.src.{name}")
+            return importlib.import_module(f"{self._library}.src.{name}")
 
-        wrap = self._wrappings.wrap
-        self._wrappings.wrap_below(part("optimizers.optimizer")._BaseOptimizer, "apply_gradients", self._apply)
-        old = part("optimizers.legacy.optimizer_v2").OptimizerV2
-        self._wrappings.wrap_below(old, "apply_gradients", self._apply)
-        wrap(part("engine.data_adapter").TensorLikeDataAdapter, "get_dataset", self._of_arrays)
-        wrap(part("engine.data_adapter").TensorLikeDataAdapter, "__init__", self._arrays)
-        wrap(part("engine.training").Model, "train_on_batch", self._one_batch)
+        self._follow(part("optimizers.optimizer")._BaseOptimizer, "apply_gradients")
+        self._follow(part("optimizers.legacy.optimizer_v2").OptimizerV2, "apply_gradients")
+        self._wrappings.wrap(part("engine.data_adapter").TensorLikeDataAdapter, "__init__", self._arrays)
+        self._wrappings.wrap(part("engine.training").Model, "train_on_batch", self._one_batch)
 
     # Optimizers
 
+    def _follow(self, kind: Any, name: str) -> None:
+        """Follow all optimizers, also those of classes that the program makes."""
+        self._wrappings.wrap_below(kind, name, self._apply)
+        before = vars(kind).get("__init_subclass__")
+
+        def on_new_class(below: Any, /, **options: Any) -> None:
+            if before is None:
+                super(kind, below).__init_subclass__(**options)
+            else:
+                before.__get__(None, below)(**options)
+            if self._session.recording and name in vars(below):
+                self._wrappings.wrap(below, name, self._apply)
+
+        self._wrappings.replace(kind, "__init_subclass__", classmethod(on_new_class))
+
     def _apply(self, original: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-        if self._applying or self._is_stateless():
+        if self._applying:
             return original(optimizer, *args, **kwargs)
-        executions = self._executions
-        eager = self._is_eager()
+        executions, eager = self._executions, self._tf.executing_eagerly()
         self._session.guarded(lambda: self._prepare(optimizer, eager))
         self._applying += 1
         executions.depth += eager  # functions that it calls are parts of the step
@@ -80,81 +94,47 @@ class KerasPatches:
                 self._session.guarded(executions.settle)
 
     def _prepare(self, optimizer: Any, eager: bool) -> None:
-        if self._backend != "tensorflow":
-            self._executions.count(optimizer)
-            return
-        import tensorflow as tf
-
-        from dpaudit.instrument.script.tensorflow_patches import able
-
         if not eager:
+            from dpaudit.instrument.script.tensorflow_patches import able
+
             able(STEPS)
-        with tf.init_scope():
+        with self._tf.init_scope():
             self._executions.count(optimizer)
-
-    def _is_eager(self) -> bool:
-        return self._backend != "tensorflow" or bool(sys.modules["tensorflow"].executing_eagerly())
-
-    def _is_stateless(self) -> bool:
-        scope = sys.modules.get("keras.src.backend.common.stateless_scope")
-        return scope is not None and bool(scope.in_stateless_scope())
 
     # Batches
 
-    def _arrays(self, original: Any, adapter: Any, x: Any, *args: Any, **kwargs: Any) -> None:
-        original(adapter, x, *args, **kwargs)
-        size = kwargs.get("batch_size")
-        self._session.guarded(lambda: self._describe(adapter.get_dataset(), x, size))
-
     def _of_arrays(self, original: Any, adapter: Any, *args: Any, **kwargs: Any) -> Any:
         dataset = original(adapter, *args, **kwargs)
-        if hasattr(adapter, "_num_samples"):
-            self._session.guarded(lambda: self._describe(dataset, adapter._inputs, adapter._batch_size))
+        self._session.guarded(lambda: self._describe(dataset, adapter._inputs, adapter._batch_size))
         return dataset
 
-    def _describe(self, dataset: Any, arrays: Any, batch_size: int | None) -> None:
-        first = _first(arrays)
+    def _arrays(self, original: Any, adapter: Any, x: Any, *args: Any, **kwargs: Any) -> None:
+        original(adapter, x, *args, **kwargs)
+        self._session.guarded(lambda: self._describe(adapter.get_dataset(), x, adapter._batch_size))
+
+    def _describe(self, dataset: Any, arrays: Any, batch_size: Any) -> None:
+        first = self._tf.nest.flatten(arrays)[0]
         facts = LoaderFacts(
-            loader="Keras' arrays",
+            loader="Keras",
             dataset=type(first).__name__,
             num_records=int(first.shape[0]),
-            batch_size=batch_size,
+            batch_size=None if batch_size is None else int(batch_size),
         )
         self._executions.described[dataset] = Pipeline(first, facts)
 
     def _one_batch(self, original: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
-        executions = self._executions
-        executions.only = Pipeline(model, LoaderFacts(loader="train_on_batch", dataset=type(model).__name__))
-        try:
-            if hasattr(model, "_symbolic_build"):  # Keras 3, which makes no data set of the batch
-                self._session.guarded(lambda: self._given(*args, **kwargs))
+        self._session.guarded(lambda: self._given(model, *args, **kwargs))
+        with self._executions.given():
             return original(model, *args, **kwargs)
-        finally:
-            executions.only = None
 
-    def _given(self, x: Any, y: Any = None, sample_weight: Any = None, *_: Any, **__: Any) -> None:
-        executions = self._executions
-        assert executions.only is not None
-        tap: Tap = self._session.open_tap_by_content(executions.only.root, executions.only.facts)
+    def _given(self, model: Any, x: Any, y: Any = None, sample_weight: Any = None, *_: Any, **__: Any) -> None:
+        facts = LoaderFacts(loader="train_on_batch", dataset=type(model).__name__)
+        tap = self._session.open_tap_by_content(model, facts)
         tap.started = tap.feed.current
-        executions.forget()
-        columns = [np.asarray(one) for one in _leaves((x, y, sample_weight))]
-        executions.taken(tap, executions.read(tap, columns))
+        columns = [np.asarray(one) for one in self._tf.nest.flatten((x, y, sample_weight)) if one is not None]
+        self._executions.taken(self._executions.read(tap, columns))
 
 
-class TfKerasPatches(KerasPatches):
-    """The same for Keras 2 under the name that it has beside Keras 3."""
-
-    library = "tf_keras"
-
-
-def _leaves(nested: Any) -> list[Any]:
-    if isinstance(nested, dict):
-        return [leaf for key in sorted(nested) for leaf in _leaves(nested[key])]
-    if isinstance(nested, (list, tuple)):
-        return [leaf for one in nested for leaf in _leaves(one)]
-    return [] if nested is None else [nested]
-
-
-def _first(nested: Any) -> Any:
-    return _leaves(nested)[0]
+def tf_keras(session: Session, log: ClaimLog) -> KerasPatches:
+    """Give the patches of Keras 2 under the name that it has beside Keras 3."""
+    return KerasPatches(session, log, "tf_keras")

@@ -23,7 +23,7 @@ from dpaudit.instrument.script.session import Session, Stop
 from dpaudit.instrument.script.shelf import Shelf
 from dpaudit.instrument.script.spool import Spool
 from dpaudit.instrument.script.spooled import read_feeds
-from dpaudit.instrument.script.step_names import UPDATE
+from dpaudit.instrument.script.step_names import STATED, UPDATE
 from dpaudit.instrument.script.traces import FedOptimizer, read_traces
 
 _FOLLOWED = (
@@ -147,7 +147,7 @@ def _recorded(
         notes=tuple(notes),
         in_group=session.in_group,
         data_parallel=session.data_parallel,
-        unjudgeable=session.unjudgeable or why_unclear(session, traces[0]),
+        unjudgeable=session.unjudgeable or _unfollowable(session, traces[0]) or why_unclear(session, traces[0]),
         doubt=_SKIPPED.format(traces[0].skipped) if traces[0].skipped else "",
         live=None
         if session.live is None
@@ -193,6 +193,10 @@ def _others(traces: list[FedOptimizer]) -> Iterator[str]:
                 f"Not audited: {other.batches} batches of another loader or for another optimizer "
                 f"({facts.dataset or facts.loader}, {other.optimizer})."
             )
+
+
+def _unfollowable(session: Session, main: FedOptimizer) -> str:
+    return "" if main.recording.facts.loader == STATED else session.unfollowable
 
 
 def _unfollowed(session: Session) -> Iterator[str]:

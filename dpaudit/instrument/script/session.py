@@ -60,6 +60,8 @@ class Session:
         """Steps of compiled code."""
         self.unjudgeable = ""
         """Why no verdict can be given."""
+        self.unfollowable = ""
+        """Why none can be given unless the program states the records of its steps."""
         self.backwards = 0
         self._explicit = False
         self.counts: dict[int, int] = {}

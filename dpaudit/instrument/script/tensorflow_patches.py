@@ -1,32 +1,30 @@
-"""The few places of TensorFlow that an audited program passes through: iterators, gradients, functions.
+"""The places of TensorFlow that an audited program passes through: iterators, gradients, functions.
 
 Inside a `tf.function` a batch is told by an operation beside the one that takes it from the iterator. It
-draws no random numbers and nothing waits for what it computes, so that the function's own numbers stay.
+draws no random numbers and nothing uses what it gives, so that the function computes the same.
 """
 
 from __future__ import annotations
 
-import itertools
+import threading
 import weakref
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.autograph.operators import control_flow
-from tensorflow.python.data.ops import dataset_ops, iterator_ops, multi_device_iterator_ops
+from tensorflow.python.data.ops import iterator_ops
+from tensorflow.python.distribute import input_lib
 from tensorflow.python.eager.polymorphic_function.concrete_function import ConcreteFunction
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import gen_dataset_ops
 
 from dpaudit.instrument.script.claim_log import ClaimLog
-from dpaudit.instrument.script.executions import GRADIENTS, REPLICAS, Executions, end, executions_of
-from dpaudit.instrument.script.session import Session, Tap
-from dpaudit.instrument.script.tf_datasets import Pipeline, describe
-from dpaudit.instrument.script.wrapping import Wrappings
+from dpaudit.instrument.script.executions import GRADIENTS, LOOPS, REPLICAS, Taken, end, executions_of
+from dpaudit.instrument.script.session import Session
+from dpaudit.instrument.script.taps import Tap
+from dpaudit.instrument.script.tf_datasets import describe
+from dpaudit.instrument.script.wrapping import Wrappings, family
 
-_UNNUMBERED = (
-    "a tf.data pipeline of unknown size that draws random numbers or calls Python code in map(): it may give a "
-    "record another content each time"
-)
+_ABILITIES = "_dpaudit_abilities"
 
 
 class TensorflowPatches:
@@ -38,7 +36,7 @@ class TensorflowPatches:
         self._wrappings = Wrappings()
         self._taps: dict[bytes, tuple[Tap, str]] = {}
         """Of each iterator, by what its handle is called at run time; and why its batches cannot be told."""
-        self._loops = itertools.count()
+        self._given_batches: set[bytes] = set()
 
     def install(self) -> None:
         """Patch TensorFlow."""
@@ -46,17 +44,12 @@ class TensorflowPatches:
         wrap(iterator_ops.OwnedIterator, "_create_iterator", self._create)
         wrap(iterator_ops.OwnedIterator, "_next_internal", self._next)
         wrap(iterator_ops.OwnedIterator, "get_next_as_optional", self._next_as_optional)
-        for name in ("get_next", "get_next_as_optional"):
-            wrap(multi_device_iterator_ops.OwnedMultiDeviceIterator, name, self._of_replicas)
+        for kind in family(input_lib.DistributedIteratorBase):
+            for name in {"get_next", "get_next_as_optional"} & {*vars(kind)}:
+                wrap(kind, name, self._of_replicas)
         for name in ("gradient", "jacobian"):
             wrap(tf.GradientTape, name, self._differentiate)
         wrap(ConcreteFunction, "_call_flat", self._call)
-        loops = control_flow.for_loop_registry._registry
-        original = loops[dataset_ops.DatasetV2]
-        loops[dataset_ops.DatasetV2] = lambda dataset, extra_test, body, *rest: original(
-            dataset, extra_test, self._loop_body(dataset, body), *rest
-        )
-        self._wrappings.then(lambda: loops.update({dataset_ops.DatasetV2: original}))
 
     def remove(self) -> None:
         """Take the patches back."""
@@ -67,25 +60,19 @@ class TensorflowPatches:
 
     def _create(self, original: Any, iterator: Any, dataset: Any) -> None:
         original(iterator, dataset)
-        self._session.guarded(lambda: self._open(iterator, dataset))
+        if tf.executing_eagerly() and not _in_foreign_thread():
+            self._session.guarded(lambda: self._open(iterator, dataset))
 
     def _open(self, iterator: Any, dataset: Any) -> None:
-        if not tf.executing_eagerly():
-            return  # told by its name at run time, as of no known iterator
-        tap, problem = self._tap(dataset)
-        # A dropped iterator ends its pass.
-        weakref.finalize(iterator, tap.dropped.set).atexit = False
-        handle = gen_dataset_ops.iterator_to_string_handle(iterator._iterator_resource).numpy()
-        self._taps[handle] = (tap, problem)
-        iterator._dpaudit_handle = handle
-
-    def _tap(self, dataset: Any) -> tuple[Tap, str]:
-        executions = self._executions
-        pipeline: Pipeline = executions.only or describe(dataset, executions.described)
+        name = _name(iterator).numpy()
+        if self._executions.is_given:
+            self._given_batches.add(name)
+            return
+        pipeline = describe(dataset, self._executions.described)
         tap = self._session.open_tap_by_content(pipeline.root, pipeline.facts)
-        if pipeline.may_alter:
-            tap.feed.needs_size = _UNNUMBERED
-        return tap, pipeline.problem
+        weakref.finalize(iterator, tap.dropped.set).atexit = False  # a dropped iterator ends its pass
+        iterator._dpaudit_tap = tap, pipeline.problem
+        self._taps[name] = tap, pipeline.problem
 
     def _next(self, original: Any, iterator: Any) -> Any:
         try:
@@ -93,85 +80,54 @@ class TensorflowPatches:
         except tf.errors.OutOfRangeError:
             self._session.guarded(lambda: self._ended(iterator))
             raise
-        self._session.guarded(lambda: self._taken(iterator, element))
+        self._session.guarded(lambda: self._given(iterator, element))
         return element
 
     def _next_as_optional(self, original: Any, iterator: Any) -> Any:
         optional = original(iterator)
-        if tf.executing_eagerly():
-            if not optional.has_value():
-                self._session.guarded(lambda: self._ended(iterator))
-            else:
-                self._session.guarded(lambda: self._taken(iterator, optional.get_value()))
+        if not tf.executing_eagerly():
+            self._session.guarded(lambda: able(LOOPS))
+        elif not optional.has_value():
+            self._session.guarded(lambda: self._ended(iterator))
         else:
-            self._session.guarded(
-                lambda: tf.cond(
-                    optional.has_value(),
-                    lambda: self._tell(_name(iterator), optional.get_value()),
-                    tf.no_op,
-                )
-            )
+            self._session.guarded(lambda: self._given(iterator, optional.get_value()))
         return optional
 
     def _ended(self, iterator: Any) -> None:
-        handle = vars(iterator).get("_dpaudit_handle")
-        if handle in self._taps:
-            self._executions.ended(self._taps[handle][0])
+        known = vars(iterator).get("_dpaudit_tap")
+        if known is not None:
+            self._session.ended(known[0])
 
-    def _taken(self, iterator: Any, element: Any) -> None:
+    def _given(self, iterator: Any, element: Any) -> None:
+        columns, odd = _columns(element)
         if not tf.executing_eagerly():
-            self._tell(_name(iterator), element)
+            tf.numpy_function(self._told, [_name(iterator), tf.constant(odd), *columns], [])
             return
-        handle = vars(iterator).get("_dpaudit_handle")
-        if handle is None:
-            handle = _name(iterator).numpy()
-        if self._executions.depth or handle not in self._taps:
-            return
-        tap, problem = self._taps[handle]
-        columns, odd = _columns(element)
-        marks = problem or odd or self._executions.read(tap, [column.numpy() for column in columns])
-        self._executions.taken(tap, marks)
-
-    def _tell(self, name: Any, element: Any) -> Any:
-        """Put an operation into the function under construction that tells of a batch at each run."""
-        columns, odd = _columns(element)
-
-        def told(handle: bytes, *arrays: Any) -> None:
-            self._session.guarded(lambda: self._told(handle, odd, list(arrays)))
-
-        return tf.numpy_function(told, [name, *([] if odd else columns)], [])
-
-    def _told(self, handle: bytes, odd: str, arrays: list[Any]) -> None:
-        known = self._taps.get(handle)
-        if known is None:
-            self._executions.taken_inside(self._unknown(), "an iterator that was made inside a tf.function")
+        known = vars(iterator).get("_dpaudit_tap")
+        if known is None or self._executions.depth or _in_foreign_thread():
             return
         tap, problem = known
-        marks = problem or odd or self._executions.read(tap, arrays)
-        self._executions.taken_inside(tap, marks)
+        arrays = [column.numpy() for column in columns]
+        self._executions.taken(self._executions.read(tap, arrays, problem or odd))
 
-    def _unknown(self) -> Tap:
-        return self._taps.setdefault(b"", (self._tap(tf.data.Dataset.range(0))[0], ""))[0]
-
-    def _loop_body(self, dataset: Any, body: Any) -> Any:
-        """Tell of the batches of a loop over a data set inside a function, which has no iterator."""
-        name = b"loop %d" % next(self._loops)
-        opened = self._session.guarded(lambda: self._tap(dataset))
-        if opened is None:
-            return body
-        self._taps[name] = opened
-
-        def told(element: Any) -> Any:
-            self._session.guarded(lambda: self._tell(name, element))
-            return body(element)
-
-        return told
+    def _told(self, handle: bytes, odd: bytes, *columns: Any) -> None:
+        """Take a batch at a run of a function; what fails here must not fail there."""
+        if handle in self._given_batches:
+            return
+        try:
+            tap, problem = self._taps.get(handle, (None, ""))
+            batch = Taken(None, [])
+            if tap is not None:
+                batch = self._executions.read(tap, list(columns), problem or odd.decode())
+        except Exception as error:
+            batch = Taken(None, [], f"{type(error).__name__}: {error}")
+        self._executions.taken_inside(batch)
 
     # Gradients and functions
 
     def _of_replicas(self, original: Any, *args: Any, **kwargs: Any) -> Any:
         if tf.executing_eagerly():
-            self._session.refuse("batches are spread over several replicas by tf.distribute")
+            self._executions.spread()
         else:
             self._session.guarded(lambda: able(REPLICAS))
         return original(*args, **kwargs)
@@ -184,13 +140,12 @@ class TensorflowPatches:
         return original(*args, **kwargs)
 
     def _call(self, original: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
-        executions: Executions = self._executions
-        abilities = getattr(function.graph, "_dpaudit_abilities", frozenset())
+        executions = self._executions
+        abilities = getattr(function.graph, _ABILITIES, frozenset())
         if not tf.executing_eagerly():
-            if abilities:
-                self._session.guarded(lambda: able(*abilities))
+            self._session.guarded(lambda: able(*abilities))
             return original(function, *args, **kwargs)
-        if executions.depth:
+        if executions.depth or _in_foreign_thread():
             return original(function, *args, **kwargs)
         executions.depth += 1
         try:
@@ -204,8 +159,13 @@ def able(*abilities: str) -> None:
     """Note what the function under construction can do, and all around it."""
     graph = ops.get_default_graph()
     while graph is not None:
-        graph._dpaudit_abilities = getattr(graph, "_dpaudit_abilities", frozenset()).union(abilities)
+        setattr(graph, _ABILITIES, getattr(graph, _ABILITIES, frozenset()).union(abilities))
         graph = getattr(graph, "outer_graph", None)
+
+
+def _in_foreign_thread() -> bool:
+    """Tell Python code that TensorFlow runs on threads of its own: a generator that a data set reads."""
+    return isinstance(threading.current_thread(), threading._DummyThread)
 
 
 def _name(iterator: Any) -> Any:
@@ -213,11 +173,10 @@ def _name(iterator: Any) -> Any:
 
 
 def _columns(element: Any) -> tuple[list[Any], str]:
-    """Give the tensors of a batch, or why it has other things."""
+    """Give the tensors of a batch, or why it cannot be read."""
     leaves = [leaf for leaf in tf.nest.flatten(element) if not isinstance(leaf, tf.experimental.Optional)]
-    if any(not tf.is_tensor(leaf) or not hasattr(leaf, "op") and not hasattr(leaf, "numpy") for leaf in leaves):
-        return [], "batches of tf.data that hold other things than tensors"
-    odd = {type(leaf).__name__ for leaf in leaves if isinstance(leaf, (tf.RaggedTensor, tf.SparseTensor))}
-    if odd:
-        return [], f"batches of tf.data with rows of type {', '.join(sorted(odd))}"
-    return leaves, ""
+    odd = {type(leaf).__name__ for leaf in leaves if not isinstance(leaf, tf.Tensor)}
+    if not odd:
+        return leaves, ""
+    kinds = ", ".join(sorted(odd))
+    return [], f"Batches of tf.data that hold {kinds} cannot be followed: give dense tensors of one shape."

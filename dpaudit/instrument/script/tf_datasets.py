@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from dpaudit.instrument.facts import LoaderFacts
+
+_UNBATCHED = (
+    "Whether the first dimension of the elements of a tf.data pipeline without batch() counts records cannot be "
+    "told. Batch it, give from_generator an output_signature, or say the records: dpaudit.step(records)."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +25,9 @@ class Pipeline:
     facts: LoaderFacts
     problem: str = ""
     """Why its batches cannot be told; "" where they can."""
-    may_alter: bool = False
-    """Whether it has code that may give a record another content each time, and N is not known."""
 
 
-def describe(dataset: Any, known: Any) -> Pipeline:
+def describe(dataset: Any, known: Mapping[Any, Pipeline]) -> Pipeline:
     """Read a pipeline off its data set objects, without iterating it.
 
     N is known where a plain chain of transformations leads down to the records below the innermost
@@ -36,37 +39,26 @@ def describe(dataset: Any, known: Any) -> Pipeline:
     """
     records: Any = None
     batch: Any = None
-    for node in _chain(dataset):
-        if node in known:
-            found: Pipeline = known[node]
-            return found
-        kind = type(node).__name__
+    leaf = dataset
+    for leaf in _chain(dataset):
+        if leaf in known:
+            return known[leaf]
+        kind = type(leaf).__name__
         if "Unbatch" in kind:
             records = None
         elif "Batch" in kind:
-            batch = batch or node
-            records = node
+            batch, records = batch or leaf, leaf
         elif "Repeat" in kind:
-            records = node
+            records = leaf
     size = None if batch is None or records is None else _number(records._inputs()[0].cardinality)
-    if size is not None and size < 0:
-        size = None
-    leaf = [*_chain(dataset)][-1]
     facts = LoaderFacts(
         loader="tf.data.Dataset",
         dataset=type(leaf).__name__.strip("_"),
-        num_records=size,
+        num_records=size if size is not None and size >= 0 else None,
         batch_size=None if batch is None else _number(lambda: batch._batch_size),
-        drop_last=None,
     )
-    problem = "" if batch is not None or _has_batches(dataset.element_spec) else _UNBATCHED
-    return Pipeline(leaf, facts, problem, size is None and any(map(_may_alter, _chain(dataset))))
-
-
-_UNBATCHED = (
-    "a tf.data pipeline without batch(): whether the first dimension of its elements counts records cannot be "
-    "told. Batch it, or say the records: dpaudit.step(records)."
-)
+    batched = batch is not None or _has_batches(dataset.element_spec)
+    return Pipeline(leaf, facts, "" if batched else _UNBATCHED)
 
 
 def _chain(dataset: Any) -> Iterator[Any]:
@@ -79,14 +71,10 @@ def _chain(dataset: Any) -> Iterator[Any]:
         dataset = inputs[0]
 
 
-def _number(read: Any) -> int | None:
-    import tensorflow as tf
-
+def _number(read: Callable[[], Any]) -> int | None:
     try:
-        with tf.init_scope():
-            value = read()
-            return int(np.asarray(value() if callable(value) else value))
-    except Exception:  # made inside a graph; a size is only a help
+        return int(np.asarray(read()))
+    except Exception:  # not known outside the graph that it is made in; a size is only a help
         return None
 
 
@@ -95,25 +83,7 @@ def _has_batches(spec: Any) -> bool:
     import tensorflow as tf
 
     shapes = [getattr(leaf, "shape", None) for leaf in tf.nest.flatten(spec)]
-    if any(shape is None or shape.rank == 0 for shape in shapes):
+    if any(shape is None or not shape.rank for shape in shapes):
         return False
-    first = [shape[0] if shape.rank else None for shape in shapes]
-    return None in first or (len({*first}) == 1 and len({shape.rank for shape in shapes}) > 1)
-
-
-def _may_alter(node: Any) -> bool:
-    """Tell whether a transformation draws random numbers or calls Python code."""
-    if "Map" not in type(node).__name__:
-        return False
-    for function in node._functions():
-        graph = function.function.graph.as_graph_def()
-        kinds = {
-            inside.op
-            for nodes in (graph.node, *(one.node_def for one in graph.library.function))
-            for inside in nodes
-        }
-        if "GeneratorDataset" in kinds:
-            continue  # the source itself
-        if kinds & {"PyFunc", "EagerPyFunc", "PyFuncStateless"} or any("Random" in kind for kind in kinds):
-            return True
-    return False
+    first = {shape[0] for shape in shapes}
+    return first == {None} or (len(first) == 1 and len({shape.rank for shape in shapes}) > 1)
