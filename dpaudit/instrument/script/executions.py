@@ -40,6 +40,7 @@ _AGAIN = (
     "A batch went into more than one step: whether each used all of it, or a part that the program cuts from "
     f"it, cannot be told. Take a new batch for each step. {_SAY}"
 )
+_FAILED = f"A tf.function failed: whether it made its step cannot be told. {_SAY}"
 _SHAPES = (
     "Rows of tf.data batches have another shape or type in other batches, as when each batch is padded to its "
     f"longest record: their content does not tell which records they are. Pad all to one length. {_SAY}"
@@ -227,6 +228,16 @@ class Executions:
             elif applied and counted.advance():
                 self.refuse(counted.doubt(self._work))
                 self._session.stepped(counted.optimizer)
+
+    def failed(self, at_end: bool) -> None:
+        """Note that a function has failed, mostly at the end of its iterator.
+
+        Parts of it that need no batch have run, as the counting of the step that was not made.
+        """
+        self._inside.clear()
+        applied = [counted.look() for counted in self._counted.values()]
+        if any(applied) and not at_end:
+            self.refuse(_FAILED)
 
     def executed(self, abilities: Iterable[str]) -> None:
         """Note that a function has returned that was called from Python.

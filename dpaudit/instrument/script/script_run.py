@@ -213,6 +213,8 @@ def _nothing_seen(session: Session, ending: Ending, problems: list[str]) -> Targ
     if session.failure:
         return TargetError(f"the recording failed: {session.failure}", "Please report it.")
     told = " ".join([*problems, *_unfollowed(session)])
+    if session.unfollowable:
+        return TargetError(f"no optimizer step could be followed; {came}", session.unfollowable)
     steps = sum(session.all_steps.values())
     if not steps:
         hint = "" if {"torch", "tensorflow"} & {*sys.modules} else " It imported neither torch nor TensorFlow."

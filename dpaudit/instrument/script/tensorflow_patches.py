@@ -149,10 +149,15 @@ class TensorflowPatches:
             return original(function, *args, **kwargs)
         executions.depth += 1
         try:
-            return original(function, *args, **kwargs)
+            done = original(function, *args, **kwargs)
+        except Exception as error:
+            at_end = isinstance(error, tf.errors.OutOfRangeError)
+            self._session.guarded(lambda: executions.failed(at_end))
+            raise
         finally:
             executions.depth -= 1
-            self._session.guarded(lambda: executions.executed(abilities))
+        self._session.guarded(lambda: executions.executed(abilities))
+        return done
 
 
 def able(*abilities: str) -> None:
