@@ -34,6 +34,8 @@ ECOSYSTEMS = {
     "tf_keras": "keras_patches:tf_keras",
     "opacus": "opacus_claims:OpacusClaims",
     "dp_accounting": "dp_accounting_claims:DpAccountingClaims",
+    "tensorflow_privacy": "tf_privacy_claims:TfPrivacyClaims",
+    "tensorflow_privacy.privacy.analysis.rdp_accountant": "tf_privacy_claims:OldAccountant",
     "fastDP": "attached_engines:fast_dp",
     "private_transformers": "attached_engines:private_transformers",
     "optax": "optax_steps:OptaxSteps",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +87,7 @@ class Counted:
         batches = work.batches - before.batches
         if batches:
             self._sizes.add(batches)
-        elif work.empty == before.empty and work.gradients > before.gradients:
+        elif work.batches and work.empty == before.empty and work.gradients > before.gradients:
             return _AGAIN
         return _JOINED if len(self._sizes) > 1 else ""
 
@@ -127,7 +127,10 @@ class Executions:
         """Above 0 while a function or an optimizer runs: what happens inside it is told at its end."""
         self.described: weakref.WeakKeyDictionary[Any, Pipeline] = weakref.WeakKeyDictionary()
         """Data sets of which is known what they were made from."""
+        self.on_step: list[Callable[[Any, int], None]] = []
+        """Called with the optimizer, and the records of the latest batches, at each step."""
         self.is_given = False
+        self._latest = 0
         self._inside: list[Taken] = []
         self._fresh: dict[int, _Fresh] = {}
         self._consumed = self._spread = False
@@ -198,6 +201,7 @@ class Executions:
                 self.refuse(one.problem)
         new = [one for one in live if not one.used and not one.problem]
         if live:
+            self._latest = sum(one.records for one in live)
             self._add(sum(one.records for one in new), bool(new))
             self._session.used(dict.fromkeys(one.tap.feed for one in live if not one.problem))
         else:  # batches of other loaders
@@ -227,6 +231,8 @@ class Executions:
                 self.refuse(_MANY)
             elif applied and counted.advance():
                 self.refuse(counted.doubt(self._work))
+                for listener in self.on_step:
+                    listener(counted.optimizer, self._latest)
                 self._session.stepped(counted.optimizer)
 
     def failed(self, at_end: bool) -> None:

@@ -148,7 +148,7 @@ def _recorded(
         in_group=session.in_group,
         data_parallel=session.data_parallel,
         unjudgeable=session.unjudgeable or _unfollowable(session, traces[0]) or why_unclear(session, traces[0]),
-        doubt=_SKIPPED.format(traces[0].skipped) if traces[0].skipped else "",
+        doubt=_SKIPPED.format(traces[0].skipped) if traces[0].skipped else session.doubt,
         live=None
         if session.live is None
         else session.live.result(traces[0].number, traces[0].recording.trace),

@@ -62,6 +62,8 @@ class Session:
         """Why no verdict can be given."""
         self.unfollowable = ""
         """Why none can be given unless the program states the records of its steps."""
+        self.doubt = ""
+        """Why it cannot be called consistent."""
         self.backwards = 0
         self._explicit = False
         self.counts: dict[int, int] = {}
