@@ -66,6 +66,7 @@ class TfPrivacyClaims:
         return answer
 
     def _answer_in_words(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+        """Take a statement at the epsilon that holds without sampling; that of Poisson is told beside it."""
         answer = self._quietly(original, args, kwargs)
 
         def note() -> None:
@@ -74,10 +75,9 @@ class TfPrivacyClaims:
             asked = bound.arguments
             if asked["max_examples_per_user"] not in (None, 1):
                 self._log.unread.append("a guarantee for users with several records each")
-            rate = asked["batch_size"] / asked["number_of_examples"]
             noise = asked["noise_multiplier"] / (2 if asked["used_microbatching"] else 1)
-            epsilon = _figure(answer, "Epsilon assuming Poisson sampling (*):")
-            self._note(original, rate, noise, asked["num_epochs"], epsilon, asked["delta"])
+            epsilon = _figure(answer, "Epsilon with each example occurring once per epoch:")
+            self._note(original, 1.0, noise, asked["num_epochs"], epsilon, asked["delta"])
 
         self._session.guarded(note)
         return answer
