@@ -173,7 +173,10 @@ class Executions:
             self._fresh[id(tap)] = _Fresh(tap, 0, problem=batch.problem)
             return
         self._session.fetched(tap, Carried(batch.marks, None))
-        self._fresh[id(tap)] = _Fresh(tap, len(batch.marks), tap.started)
+        source = tap.started
+        self._fresh[id(tap)] = _Fresh(tap, len(batch.marks), source)
+        if source is not None and source.delivered == tap.length:
+            self._session.ended(tap)
 
     @contextlib.contextmanager
     def given(self) -> Iterator[None]:

@@ -105,22 +105,27 @@ class KerasPatches:
 
     def _of_arrays(self, original: Any, adapter: Any, *args: Any, **kwargs: Any) -> Any:
         dataset = original(adapter, *args, **kwargs)
-        self._session.guarded(lambda: self._describe(dataset, adapter._inputs, adapter._batch_size))
+        size = int(adapter._batch_size)
+        self._session.guarded(lambda: self._describe(dataset, adapter._inputs, size))
         return dataset
 
     def _arrays(self, original: Any, adapter: Any, x: Any, *args: Any, **kwargs: Any) -> None:
         original(adapter, x, *args, **kwargs)
-        self._session.guarded(lambda: self._describe(adapter.get_dataset(), x, adapter._batch_size))
 
-    def _describe(self, dataset: Any, arrays: Any, batch_size: Any) -> None:
+        def note() -> None:  # one data set for all epochs
+            self._describe(adapter.get_dataset(), x, int(adapter._batch_size), int(adapter.get_size()))
+
+        self._session.guarded(note)
+
+    def _describe(self, dataset: Any, arrays: Any, batch_size: int, length: int | None = None) -> None:
         first = self._tf.nest.flatten(arrays)[0]
         facts = LoaderFacts(
             loader="Keras",
             dataset=type(first).__name__,
             num_records=int(first.shape[0]),
-            batch_size=None if batch_size is None else int(batch_size),
+            batch_size=batch_size,
         )
-        self._executions.described[dataset] = Pipeline(first, facts)
+        self._executions.described[dataset] = Pipeline(first, facts, length=length)
 
     def _one_batch(self, original: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
         self._session.guarded(lambda: self._given(model, *args, **kwargs))

@@ -70,6 +70,7 @@ class TensorflowPatches:
             return
         pipeline = describe(dataset, self._executions.described)
         tap = self._session.open_tap_by_content(pipeline.root, pipeline.facts)
+        tap.length = pipeline.length
         weakref.finalize(iterator, tap.dropped.set).atexit = False  # a dropped iterator ends its pass
         iterator._dpaudit_tap = tap, pipeline.problem
         self._taps[name] = tap, pipeline.problem

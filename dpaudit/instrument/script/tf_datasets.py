@@ -25,6 +25,8 @@ class Pipeline:
     facts: LoaderFacts
     problem: str = ""
     """Why its batches cannot be told; "" where they can."""
+    length: int | None = None
+    """Batches after which it starts anew by itself."""
 
 
 def describe(dataset: Any, known: Mapping[Any, Pipeline]) -> Pipeline:

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_privacy
 
-RECORDS, BATCH, EPOCHS, NOISE = 300, 15, 14, 1.0
+RECORDS, BATCH, EPOCHS, NOISE = 300, 15, 14, 2.0
 inputs = np.random.default_rng(0).normal(size=(RECORDS, 4)).astype("float32")
 labels = (inputs[:, 0] > 0).astype("int32")
 model = tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(2)])
