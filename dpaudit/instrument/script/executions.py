@@ -33,8 +33,8 @@ _MANY = (
 _REPLICAS = f"tf.distribute spreads batches over replicas, which is not followed. Train on one. {_SAY}"
 _UNKNOWN = f"An iterator that is made inside a tf.function cannot be followed. Make it outside. {_SAY}"
 _JOINED = (
-    "Gradients of one batch were taken before some steps, and of several before others: whether they were summed or "
-    f"thrown away cannot be told. Make a step for each batch, or sum a fixed number of them. {_SAY}"
+    "Gradients of one batch were taken before some steps, and of several before others: whether they were "
+    f"summed or thrown away cannot be told. Make a step for each batch, or sum a fixed number of them. {_SAY}"
 )
 _AGAIN = (
     "A batch went into more than one step: whether each used all of it, or a part that the program cuts from "
@@ -42,8 +42,8 @@ _AGAIN = (
 )
 _FAILED = f"A tf.function failed: whether it made its step cannot be told. {_SAY}"
 _SHAPES = (
-    "Rows of tf.data batches have another shape or type in other batches, as when each batch is padded to its "
-    f"longest record: their content does not tell which records they are. Pad all to one length. {_SAY}"
+    "Rows of tf.data batches have another shape or type in other batches, as when each batch is padded to "
+    f"its longest record: their content does not tell which records they are. Pad all to one length. {_SAY}"
 )
 
 

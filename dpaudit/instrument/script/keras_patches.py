@@ -132,7 +132,9 @@ class KerasPatches:
         with self._executions.given():
             return original(model, *args, **kwargs)
 
-    def _given(self, model: Any, x: Any, y: Any = None, sample_weight: Any = None, *_: Any, **__: Any) -> None:
+    def _given(
+        self, model: Any, x: Any, y: Any = None, sample_weight: Any = None, *_: Any, **__: Any
+    ) -> None:
         facts = LoaderFacts(loader="train_on_batch", dataset=type(model).__name__)
         tap = self._session.open_tap_by_content(model, facts)
         tap.started = tap.feed.current

@@ -47,7 +47,11 @@ def _add(digests: list[Any], column: Any) -> None:
             rows = np.ascontiguousarray(array).reshape(len(digests), -1)
             for digest, row in zip(digests, rows, strict=True):
                 # The bytes of an array of objects are addresses; its strings have to be read.
-                content = fingerprint(row.tolist()).to_bytes(8, "little") if array.dtype.hasobject else row.tobytes()
+                content = (
+                    fingerprint(row.tolist()).to_bytes(8, "little")
+                    if array.dtype.hasobject
+                    else row.tobytes()
+                )
                 digest.update(content)
             return
         for digest, value in zip(digests, column, strict=True):

@@ -147,7 +147,9 @@ def _recorded(
         notes=tuple(notes),
         in_group=session.in_group,
         data_parallel=session.data_parallel,
-        unjudgeable=session.unjudgeable or _unfollowable(session, traces[0]) or why_unclear(session, traces[0]),
+        unjudgeable=session.unjudgeable
+        or _unfollowable(session, traces[0])
+        or why_unclear(session, traces[0]),
         doubt=_SKIPPED.format(traces[0].skipped) if traces[0].skipped else session.doubt,
         live=None
         if session.live is None
@@ -217,7 +219,9 @@ def _nothing_seen(session: Session, ending: Ending, problems: list[str]) -> Targ
         return TargetError(f"no optimizer step could be followed; {came}", session.unfollowable)
     steps = sum(session.all_steps.values())
     if not steps:
-        hint = "" if {"torch", "tensorflow"} & {*sys.modules} else " It imported neither torch nor TensorFlow."
+        hint = (
+            "" if {"torch", "tensorflow"} & {*sys.modules} else " It imported neither torch nor TensorFlow."
+        )
         return TargetError(f"no optimizer step was seen; {came}.{hint} {told}".rstrip(), _FOLLOWED)
     kept = [feed for feed in session.feeds if feed.delivered and not len(feed.uses)]
     if kept and not told:

@@ -39,7 +39,14 @@ class TensorflowPatches:
         self._given_batches: set[bytes] = set()
 
     def install(self) -> None:
-        """Patch TensorFlow."""
+        """Patch TensorFlow; another version may lack what is patched, and is not followed then."""
+        try:
+            self._wrap()
+        except (AttributeError, KeyError) as error:
+            self._wrappings.remove()
+            self._executions.refuse(f"TensorFlow {tf.__version__} cannot be followed: it lacks {error}.")
+
+    def _wrap(self) -> None:
         wrap = self._wrappings.wrap
         wrap(iterator_ops.OwnedIterator, "_create_iterator", self._create)
         wrap(iterator_ops.OwnedIterator, "_next_internal", self._next)
@@ -142,7 +149,7 @@ class TensorflowPatches:
 
     def _call(self, original: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
         executions = self._executions
-        abilities = getattr(function.graph, _ABILITIES, frozenset())
+        abilities: frozenset[str] = getattr(function.graph, _ABILITIES, frozenset())
         if not tf.executing_eagerly():
             self._session.guarded(lambda: able(*abilities))
             return original(function, *args, **kwargs)

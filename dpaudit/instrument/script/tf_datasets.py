@@ -11,8 +11,8 @@ import numpy as np
 from dpaudit.instrument.facts import LoaderFacts
 
 _UNBATCHED = (
-    "Whether the first dimension of the elements of a tf.data pipeline without batch() counts records cannot be "
-    "told. Batch it, give from_generator an output_signature, or say the records: dpaudit.step(records)."
+    "Whether the first dimension of the elements of a tf.data pipeline without batch() counts records cannot "
+    "be told. Batch it, give from_generator an output_signature, or say the records: dpaudit.step(records)."
 )
 
 
@@ -84,7 +84,7 @@ def _has_batches(spec: Any) -> bool:
     """Tell whether elements are batches: their first dimension varies, or several tensors share it."""
     import tensorflow as tf
 
-    shapes = [getattr(leaf, "shape", None) for leaf in tf.nest.flatten(spec)]
+    shapes: list[Any] = [getattr(leaf, "shape", None) for leaf in tf.nest.flatten(spec)]
     if any(shape is None or not shape.rank for shape in shapes):
         return False
     first = {shape[0] for shape in shapes}

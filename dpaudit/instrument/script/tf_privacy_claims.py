@@ -39,6 +39,13 @@ class TfPrivacyClaims:
 
     def install(self) -> None:
         """Patch the functions that answer and the private models; listen to optimizer steps."""
+        executions_of(self._session).on_step.append(self._stepped)
+        try:
+            self._wrap()
+        except (ImportError, AttributeError, KeyError) as error:
+            self._log.unread.append(f"{self._log.library}, which lacks {error}")
+
+    def _wrap(self) -> None:
         package = import_module("tensorflow_privacy")
         self._log.library = f"tensorflow_privacy {getattr(package, '__version__', '')}".strip()
         functions = "privacy.analysis.compute_dp_sgd_privacy_lib"
@@ -50,7 +57,6 @@ class TfPrivacyClaims:
             self._wrappings.wrap(owner, "make_dp_model_class", self._make_model_class)
         for kind in (package.DPModel, package.DPSequential):
             self._wrappings.wrap(kind, "__init__", self._made)
-        executions_of(self._session).on_step.append(self._stepped)
 
     # Accounts
 
@@ -126,7 +132,8 @@ class TfPrivacyClaims:
             self._sizes.add(records)
             if len(self._sizes) > 1:
                 self._session.doubt = _DIVIDED
-        summed = int(getattr(optimizer, "gradient_accumulation_steps", None) or 1)  # each with noise of its own
+        # Gradients that are summed have noise of their own each.
+        summed = int(getattr(optimizer, "gradient_accumulation_steps", None) or 1)
         self._log.noised(noise * math.sqrt(summed), norm, None)
 
 
@@ -134,7 +141,7 @@ def _noise_and_norm(private: Any) -> tuple[float, float] | None:
     """Give noise multiplier and clip norm; None where there is no Gaussian noise of one scale."""
     if hasattr(private, "_noise_multiplier") and hasattr(private, "_l2_norm_clip"):
         return float(private._noise_multiplier), float(private._l2_norm_clip)
-    query = getattr(private, "_dp_sum_query", None)
+    query: Any = getattr(private, "_dp_sum_query", None)
     if type(query).__name__ != "GaussianSumQuery" or not query._l2_norm_clip:
         return None
     return float(query._stddev) / float(query._l2_norm_clip), float(query._l2_norm_clip)

@@ -10,6 +10,8 @@ inputs, labels = tf.constant(INPUTS), tf.constant(LABELS)
 def draw(seed):
     mask = tf.random.stateless_uniform([RECORDS], [seed, 7]) < RATE
     return tf.boolean_mask(inputs, mask), tf.boolean_mask(labels, mask)
+
+
 step = tf.function(model.step, reduce_retracing=True)
 
 

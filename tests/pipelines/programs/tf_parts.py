@@ -34,12 +34,12 @@ class Model(keras.Model):
         with tf.GradientTape(persistent=True) as tape:
             losses = tf.reduce_sum((self(inputs) - labels) ** 2, 1)
         each = tape.jacobian(losses, self.trainable_variables, experimental_use_pfor=False)
-        norms = tf.sqrt(sum(tf.reduce_sum(tf.reshape(part, [tf.shape(part)[0], -1]) ** 2, 1) for part in each))
+        norms = tf.sqrt(
+            sum(tf.reduce_sum(tf.reshape(part, [tf.shape(part)[0], -1]) ** 2, 1) for part in each)
+        )
         factors = CLIP_NORM / tf.maximum(norms, CLIP_NORM)
         sums = [tf.einsum("i,i...->...", factors, part) for part in each]
-        return [
-            (part + tf.random.normal(tf.shape(part), stddev=NOISE * CLIP_NORM)) / BATCH for part in sums
-        ]
+        return [(part + tf.random.normal(tf.shape(part), stddev=NOISE * CLIP_NORM)) / BATCH for part in sums]
 
     def train_step(self, data):
         self.step(*data[:2])

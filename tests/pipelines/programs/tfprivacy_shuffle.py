@@ -1,4 +1,4 @@
-"""Wrong: a private optimizer of TF-Privacy in Keras' fit, which shuffles; Poisson sampling is accounted for."""
+"""Wrong: TF-Privacy's optimizer in Keras' fit, which shuffles, and its account of Poisson sampling."""
 
 import numpy as np
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Right: a private optimizer of TF-Privacy and shuffled epochs; its statement has the epsilon without sampling."""
+"""Right: TF-Privacy's optimizer, shuffled epochs, and its statement, which has the epsilon without sampling."""
 
 import numpy as np
 import tensorflow as tf
