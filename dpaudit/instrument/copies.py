@@ -32,7 +32,7 @@ def tell_copies(numbers: IntArray, starts: IntArray) -> tuple[IntArray, IntArray
     if len(counts) < 2 or counts[0].max(initial=0) < 2:
         return None
     alike = all(np.array_equal(counts[0], other) for other in counts[1:-1])
-    last = (counts[-1] <= counts[0]).all() if len(counts) > 2 else np.array_equal(*counts)
+    last = np.all(counts[-1] <= counts[0]) if len(counts) > 2 else np.array_equal(counts[0], counts[1])
     if not (alike and last):
         return None
     rng = np.random.default_rng(_SEED)
@@ -42,7 +42,7 @@ def tell_copies(numbers: IntArray, starts: IntArray) -> tuple[IntArray, IntArray
         part = numbers[begin:end]
         order = np.lexsort((rng.random(len(part)), part))
         held = part[order]
-        place = np.arange(len(part)) - np.searchsorted(held, held)
+        place: IntArray = np.arange(len(part)) - np.searchsorted(held, held)
         if end == limits[-1]:  # a pass that was cut short holds any of the copies
             place = _any_of(place, held, counts[0], rng)
         told[begin:end][order] = first[held] + place

@@ -44,7 +44,7 @@ class TensorflowPatches:
             self._wrap()
         except (AttributeError, KeyError) as error:
             self._wrappings.remove()
-            self._executions.refuse(f"TensorFlow {tf.__version__} cannot be followed: it lacks {error}.")
+            self._session.seen[f"TensorFlow {tf.__version__} cannot be followed, for it lacks {error}"] = 0
 
     def _wrap(self) -> None:
         wrap = self._wrappings.wrap

@@ -1,4 +1,4 @@
-"""Right: TF-Privacy's optimizer, shuffled epochs, and its statement, which has the epsilon without sampling."""
+"""Right: TF-Privacy's optimizer, shuffled epochs, and its statement with the epsilon without sampling."""
 
 import numpy as np
 import tensorflow as tf
