@@ -11,16 +11,19 @@ from dpaudit.instrument.index_log import IntArray
 _SEED = 0
 
 
-def tell_copies(numbers: IntArray, starts: IntArray) -> tuple[IntArray, IntArray] | None:
+def tell_copies(
+    numbers: IntArray, starts: IntArray, num_records: int | None
+) -> tuple[IntArray, IntArray] | None:
     """Give each of several equal records a number of its own.
 
-    Two passes or more that give exactly the same records, equal ones equally often, go through the
+    Two passes or more that give exactly the same N records, equal ones equally often, go through the
     whole data set; Poisson draws do that with no chance worth naming. Which of several equal records
     comes first in a pass is then chosen at random, as a shuffle does, so that no order is made up.
 
     Args:
       numbers: of distinct contents, in the order in which they came; shape (draws,).
       starts: of the passes in `numbers`, rising, the first 0.
+      num_records: N. None: a record that is read twice looks like two that are equal.
 
     Returns:
       Record numbers, shape (draws,), and the content of each record, shape (records,). None where passes
@@ -29,7 +32,7 @@ def tell_copies(numbers: IntArray, starts: IntArray) -> tuple[IntArray, IntArray
     limits = [*starts.tolist(), len(numbers)]
     kinds = int(numbers.max(initial=-1)) + 1
     counts = [np.bincount(numbers[a:b], minlength=kinds) for a, b in itertools.pairwise(limits)]
-    if len(counts) < 2 or counts[0].max(initial=0) < 2:
+    if num_records != counts[0].sum() or len(counts) < 2 or counts[0].max(initial=0) < 2:
         return None
     alike = all(np.array_equal(counts[0], other) for other in counts[1:-1])
     last = np.all(counts[-1] <= counts[0]) if len(counts) > 2 else np.array_equal(counts[0], counts[1])

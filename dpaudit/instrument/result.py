@@ -80,7 +80,7 @@ def finish(
     if by_appearance:
         _refuse_unreadable(indices)
         indices, names = number_by_appearance(indices)
-        copies = tell_copies(indices, recorder.pass_starts())
+        copies = tell_copies(indices, recorder.pass_starts(), known)
         if copies is not None:
             indices, names = copies[0], _names_of_copies(names, copies[1])
             said.append(_COPIES)

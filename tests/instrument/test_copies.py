@@ -15,7 +15,7 @@ from dpaudit.trace import SamplingTrace
 
 def test_copies_are_told_in_whole_passes() -> None:
     numbers = np.array([0, 1, 1, 2, 1, 0, 2, 1, 1, 2])
-    told = tell_copies(numbers, np.array([0, 4, 8]))
+    told = tell_copies(numbers, np.array([0, 4, 8]), 4)
     assert told is not None
     records, contents = told
     np.testing.assert_array_equal(contents, [0, 1, 1, 2])
@@ -25,24 +25,28 @@ def test_copies_are_told_in_whole_passes() -> None:
 
 def test_the_order_of_copies_is_chance() -> None:
     passes = np.tile([0, 0, 1], 2000)
-    records, _ = tell_copies(passes, np.arange(0, 6000, 3))  # type: ignore[misc]
+    records, _ = tell_copies(passes, np.arange(0, 6000, 3), 3)  # type: ignore[misc]
     assert 900 < (records[::3] == 0).sum() < 1100
-    cut, _ = tell_copies(np.array([0, 0, 0, 0, 0]), np.array([0, 2, 4]))  # type: ignore[misc]
+    cut, _ = tell_copies(np.array([0, 0, 0, 0, 0]), np.array([0, 2, 4]), 2)  # type: ignore[misc]
     assert cut[4] in (0, 1)
 
 
 @pytest.mark.parametrize(
-    ("numbers", "starts"),
+    ("numbers", "starts", "size"),
     [
-        ([0, 1, 1, 2], [0]),  # one pass tells nothing
-        ([0, 1, 2, 0, 1, 2], [0, 3]),  # all differ
-        ([0, 1, 1, 0, 1, 2], [0, 3]),  # passes differ, as Poisson draws do
-        ([0, 1, 1, 0, 1, 1, 1, 1, 1], [0, 3, 6]),  # more than there are
-        ([0, 1, 1, 0, 1], [0, 3]),  # the second is not whole
+        ([0, 1, 1, 2], [0], 4),  # one pass tells nothing
+        ([0, 1, 2, 0, 1, 2], [0, 3], 3),  # all differ
+        ([0, 1, 1, 0, 1, 2], [0, 3], 3),  # passes differ, as Poisson draws do
+        ([0, 1, 1, 0, 1, 1, 1, 1, 1], [0, 3, 6], 3),  # more than there are
+        ([0, 1, 1, 0, 1], [0, 3], 3),  # the second is not whole
+        ([0, 1, 1, 0, 1, 1], [0, 3], 2),  # a record that is read twice
+        ([0, 1, 1, 0, 1, 1], [0, 3], None),
     ],
 )
-def test_copies_that_are_not_shown_are_not_made_up(numbers: list[int], starts: list[int]) -> None:
-    assert tell_copies(np.array(numbers), np.array(starts)) is None
+def test_copies_that_are_not_shown_are_not_made_up(
+    numbers: list[int], starts: list[int], size: int | None
+) -> None:
+    assert tell_copies(np.array(numbers), np.array(starts), size) is None
 
 
 def recording(
