@@ -32,7 +32,7 @@ def tell_copies(
     limits = [*starts.tolist(), len(numbers)]
     kinds = int(numbers.max(initial=-1)) + 1
     counts = [np.bincount(numbers[a:b], minlength=kinds) for a, b in itertools.pairwise(limits)]
-    if num_records != counts[0].sum() or len(counts) < 2 or counts[0].max(initial=0) < 2:
+    if len(counts) < 2 or num_records != counts[0].sum() or counts[0].max(initial=0) < 2:
         return None
     alike = all(np.array_equal(counts[0], other) for other in counts[1:-1])
     last = np.all(counts[-1] <= counts[0]) if len(counts) > 2 else np.array_equal(counts[0], counts[1])
