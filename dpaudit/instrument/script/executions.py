@@ -116,6 +116,8 @@ class Taken:
     """None: of an iterator that is not known."""
     marks: list[int]
     problem: str = ""
+    error: Exception | None = None
+    """Of the recording, which must not show in TensorFlow's threads."""
 
 
 class Executions:
@@ -263,8 +265,10 @@ class Executions:
         if LOOPS in able or len({id(batch.tap) for batch in inside}) < len(inside):
             self.refuse(_MANY)
         for batch in inside:
+            if batch.error is not None:
+                raise batch.error
             if batch.tap is None:
-                self.refuse(batch.problem or _UNKNOWN)
+                self.refuse(_UNKNOWN)
             else:
                 self.taken(batch)
         if GRADIENTS in able:

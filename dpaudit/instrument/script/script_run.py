@@ -214,9 +214,9 @@ def _nothing_seen(session: Session, ending: Ending, problems: list[str]) -> Targ
         return TargetError(f"the program {ending.how.value} before any training was seen: {ending.message}")
     if session.failure:
         return TargetError(f"the recording failed: {session.failure}", "Please report it.")
-    told = " ".join([*problems, *_unfollowed(session)])
     if session.unfollowable:
         return TargetError(f"no optimizer step could be followed; {came}", session.unfollowable)
+    told = " ".join([*problems, *_unfollowed(session)])
     steps = sum(session.all_steps.values())
     if not steps:
         hint = (

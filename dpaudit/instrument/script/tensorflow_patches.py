@@ -128,7 +128,7 @@ class TensorflowPatches:
             if tap is not None:
                 batch = self._executions.read(tap, list(columns), problem or odd.decode())
         except Exception as error:
-            batch = Taken(None, [], f"{type(error).__name__}: {error}")
+            batch = Taken(None, [], error=error)
         self._executions.taken_inside(batch)
 
     # Gradients and functions
