@@ -189,15 +189,6 @@ REFUSED = {
         ".padded_batch(B):\n    step(x[:, :3], y)\n",
         "another shape",
     ),
-    "elements that may be no batches": (
-        "for x, y in records:\n    step(x[None], y[None])\n",
-        "without batch()",
-    ),
-    "ragged rows": (
-        "for x, y in shuffled.map(lambda x, y: (tf.RaggedTensor.from_tensor(x), y)):\n"
-        "    step(x.to_tensor(), y)\n",
-        "RaggedTensor",
-    ),
 }  # fmt: skip
 
 
@@ -221,6 +212,11 @@ UNSEEN = {
     ),
     "an iterator inside a function": (
         "@tf.function\ndef one():\n    x, y = next(iter(shuffled))\n    step(x, y)\none()\n"
+    ),
+    "elements that may be no batches": "for x, y in records:\n    step(x[None], y[None])\n",
+    "ragged rows": (
+        "for x, y in shuffled.map(lambda x, y: (tf.RaggedTensor.from_tensor(x), y)):\n"
+        "    step(x.to_tensor(), y)\n"
     ),
     "replicas": (
         "with tf.distribute.MirroredStrategy(['cpu:0']).scope():\n"

@@ -192,4 +192,7 @@ def _columns(element: Any) -> tuple[list[Any], str]:
     if not odd:
         return leaves, ""
     kinds = ", ".join(sorted(odd))
-    return [], f"Batches of tf.data that hold {kinds} cannot be followed: give dense tensors of one shape."
+    return [], (
+        f"Batches of tf.data that hold {kinds} cannot be followed: give dense tensors of one shape, or say the "
+        "records: dpaudit.step(records)."
+    )
