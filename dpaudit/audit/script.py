@@ -17,7 +17,7 @@ from dpaudit.verdict import Outcome, Reason, Verdict
 
 _NO_CLAIM = (
     "No claim: the program asked no accountant that is known here (Opacus, dp_accounting, jax_privacy, "
-    "FastDP, private-transformers), and no claim was given."
+    "TF-Privacy, FastDP, private-transformers), and no claim was given."
 )
 
 _STATE_A_CLAIM = "State a claim: --sampling-rate, --noise-multiplier, --epochs ..., or a claim file."

@@ -193,6 +193,6 @@ def _columns(element: Any) -> tuple[list[Any], str]:
         return leaves, ""
     kinds = ", ".join(sorted(odd))
     return [], (
-        f"Batches of tf.data that hold {kinds} cannot be followed: give dense tensors of one shape, or say the "
-        "records: dpaudit.step(records)."
+        f"Batches of tf.data that hold {kinds} cannot be followed: give dense tensors of one shape, or say "
+        "the records: dpaudit.step(records)."
     )

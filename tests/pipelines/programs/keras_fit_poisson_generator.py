@@ -3,6 +3,7 @@
 import tensorflow as tf
 from tf_parts import ROWS, Model, account, drawn
 
-batches = tf.data.Dataset.from_generator(drawn, output_signature=ROWS).prefetch(2)
-Model().fit(batches, verbose=0)
-account()
+RATE = 0.01
+batches = tf.data.Dataset.from_generator(lambda: drawn(RATE), output_signature=ROWS)
+Model().fit(batches.prefetch(2), verbose=0)
+account(RATE)
