@@ -28,9 +28,9 @@ from dpaudit.instrument.script.traces import FedOptimizer, read_traces
 
 _FOLLOWED = (
     "Followed are batches of torch DataLoaders, of tf.data, Keras and jax_privacy up to the steps of "
-    "optimizers of torch and Keras, of optax and of jax_privacy's noise, in the process that was started. Where a program has no such steps, "
-    "call dpaudit.step() at the end of each; where it has no such loader, dpaudit.step(records), or audit "
-    "its loader by a function batches(seed, steps)."
+    "optimizers of torch and Keras, of optax and of jax_privacy's noise, in the process that was started. "
+    "Where a program has no such steps, call dpaudit.step() at the end of each; where it has no such loader, "
+    "dpaudit.step(records), or audit its loader by a function batches(seed, steps)."
 )
 
 

@@ -3,7 +3,7 @@
 import tensorflow as tf
 from tf_parts import ROWS, Model, account, drawn
 
-RATE = 0.01
-batches = tf.data.Dataset.from_generator(lambda: drawn(RATE), output_signature=ROWS)
+RATE, STEPS = 0.01, 1200
+batches = tf.data.Dataset.from_generator(lambda: drawn(RATE, STEPS), output_signature=ROWS)
 Model().fit(batches.prefetch(2), verbose=0)
-account(RATE)
+account(RATE, STEPS)

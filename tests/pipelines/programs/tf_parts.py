@@ -51,10 +51,10 @@ class Model(keras.Model):
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
 
 
-def drawn(rate=RATE):
+def drawn(rate=RATE, steps=STEPS):
     """Draw Poisson batches."""
     rng = np.random.default_rng(0)
-    for _ in range(STEPS):
+    for _ in range(steps):
         mask = rng.random(RECORDS) < rate
         yield INPUTS[mask], LABELS[mask]
 
@@ -64,6 +64,6 @@ def records():
     return tf.data.Dataset.from_tensor_slices((INPUTS, LABELS))
 
 
-def account(rate=RATE):
+def account(rate=RATE, steps=STEPS):
     event = dp_accounting.PoissonSampledDpEvent(rate, dp_accounting.GaussianDpEvent(NOISE))
-    print("epsilon", rdp.RdpAccountant().compose(event, STEPS).get_epsilon(1e-5))
+    print("epsilon", rdp.RdpAccountant().compose(event, steps).get_epsilon(1e-5))
