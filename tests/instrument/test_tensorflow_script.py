@@ -13,9 +13,10 @@ import pytest
 
 from dpaudit.audit.script import audit_script
 from dpaudit.claim import PrivacyClaim
-from dpaudit.errors import DpauditError, TargetError
+from dpaudit.errors import DpauditError, TargetError, TraceError
 from dpaudit.instrument.script import How, Program, ScriptRun, record_script
 from dpaudit.instrument.script.launch import run_program
+from dpaudit.instrument.script.spooled import recovered
 from dpaudit.instrument.seeding import restored
 from dpaudit.provenance import collect
 from dpaudit.verdict import Outcome
@@ -183,6 +184,11 @@ REFUSED = {
         "    if number % 3:\n        optimizer.apply_gradients(zip(part, model.trainable_variables))\n",
         "summed or thrown away",
     ),
+    "two iterators over one data set": (
+        "for (x, y), (a, b) in zip(shuffled, shuffled):\n"
+        "    step(tf.concat([x, a], 0), tf.concat([y, b], 0))\n",
+        "several iterators",
+    ),
     "rows of other shapes": (
         "for x, y in shuffled:\n    step(x, y)\n"
         "for x, y in records.map(lambda x, y: (tf.concat([x, x], 0)[:3 + tf.cast(x[0] % 2, tf.int32)], y))"
@@ -305,6 +311,17 @@ def test_a_recording_on_disk_is_the_same(write, tmp_path: Path) -> None:
     program = write("compiled().fit(inputs, labels, batch_size=B, epochs=2, verbose=0)\n")
     _, batches = contents(program, stream=tmp_path / "trace")
     assert by_appearance(batches) == by_appearance(contents(program)[1])
+
+
+def test_a_recording_that_was_killed_is_not_judged(write, tmp_path: Path) -> None:
+    whole, copy = tmp_path / "trace", tmp_path / "copy"
+    text = (
+        "for _ in range(500):\n    for x, y in shuffled:\n        function(x, y)\n"
+        f"import shutil\nshutil.copytree({str(whole)!r}, {str(copy)!r})\n"
+    )
+    contents(write(text), stream=whole)
+    with pytest.raises(TraceError, match="of batches of TensorFlow has no end"):
+        recovered(copy)
 
 
 def test_numpy_batches_without_a_data_set_are_named(write) -> None:

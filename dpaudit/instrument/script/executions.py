@@ -31,6 +31,10 @@ _MANY = (
     f"it): which of them went into which step cannot be told. Take one batch for each call. {_SAY}"
 )
 _REPLICAS = f"tf.distribute spreads batches over replicas, which is not followed. Train on one. {_SAY}"
+_SEVERAL = (
+    "Batches of several iterators over one data set went into the same gradients, which is not followed. "
+    f"Take them from one. {_SAY}"
+)
 _UNKNOWN = f"An iterator that is made inside a tf.function cannot be followed. Make it outside. {_SAY}"
 _JOINED = (
     "Gradients of one batch were taken before some steps, and of several before others: whether they were "
@@ -205,6 +209,8 @@ class Executions:
             if one.problem:
                 self.refuse(one.problem)
         new = [one for one in live if not one.used and not one.problem]
+        if len({id(one.tap.feed) for one in new}) < len(new):
+            self.refuse(_SEVERAL)
         if live:
             self._latest = sum(one.records for one in live)
             self._add(sum(one.records for one in new), bool(new))

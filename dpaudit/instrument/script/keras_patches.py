@@ -11,7 +11,7 @@ from dpaudit.instrument.facts import LoaderFacts
 from dpaudit.instrument.script.claim_log import ClaimLog
 from dpaudit.instrument.script.executions import STEPS, executions_of
 from dpaudit.instrument.script.session import Session
-from dpaudit.instrument.script.tf_datasets import Pipeline
+from dpaudit.instrument.script.tf_datasets import ARRAYS, SINGLE, Pipeline
 from dpaudit.instrument.script.wrapping import Wrappings
 
 
@@ -120,7 +120,7 @@ class KerasPatches:
     def _describe(self, dataset: Any, arrays: Any, batch_size: int, length: int | None = None) -> None:
         first = self._tf.nest.flatten(arrays)[0]
         facts = LoaderFacts(
-            loader="Keras",
+            loader=ARRAYS,
             dataset=type(first).__name__,
             num_records=int(first.shape[0]),
             batch_size=batch_size,
@@ -135,7 +135,7 @@ class KerasPatches:
     def _given(
         self, model: Any, x: Any, y: Any = None, sample_weight: Any = None, *_: Any, **__: Any
     ) -> None:
-        facts = LoaderFacts(loader="train_on_batch", dataset=type(model).__name__)
+        facts = LoaderFacts(loader=SINGLE, dataset=type(model).__name__)
         tap = self._session.open_tap_by_content(model, facts)
         tap.started = tap.feed.current
         columns = [np.asarray(one) for one in self._tf.nest.flatten((x, y, sample_weight)) if one is not None]

@@ -14,6 +14,8 @@ _UNBATCHED = (
     "Whether the first dimension of the elements of a tf.data pipeline without batch() counts records cannot "
     "be told. Batch it, give from_generator an output_signature, or say the records: dpaudit.step(records)."
 )
+LOADERS = DATASET, ARRAYS, SINGLE = "tf.data.Dataset", "Keras", "train_on_batch"
+"""What stands for a loader in what is known of a feed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def describe(dataset: Any, known: Mapping[Any, Pipeline]) -> Pipeline:
             records = leaf
     size = None if batch is None or records is None else _number(records._inputs()[0].cardinality)
     facts = LoaderFacts(
-        loader="tf.data.Dataset",
+        loader=DATASET,
         dataset=type(leaf).__name__.strip("_"),
         num_records=size if size is not None and size >= 0 else None,
         batch_size=None if batch is None else _number(lambda: batch._batch_size),
