@@ -7,7 +7,7 @@ PIP_ARGS ?=
 # One process for each core, a file of tests in one piece; empty: one after the other.
 PARALLEL ?= -n auto --dist loadfile
 
-.PHONY: demo test slow lint bench clean
+.PHONY: demo test slow lint bench pipelines clean
 
 demo: $(VENV)/.demo  ## audit ten loaders and trainings and leave an HTML report of each under reports/
 	$(BIN)/dpaudit check audits --reports reports
@@ -27,10 +27,16 @@ lint: $(VENV)/.lint  ## style, types, import rules
 bench: $(VENV)/.bench  ## every figure that the README states
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
+pipelines: export VENV = .venv-pipelines
+pipelines:  ## the gallery with all libraries that can be installed, in an environment of their own
+	$(MAKE) .venv-pipelines/.pipelines
+	.venv-pipelines/bin/python -m pytest -m "slow or not slow" $(PARALLEL:loadfile=load) tests/pipelines \
+		tests/instrument/test_jax_script.py tests/instrument/test_tensorflow_script.py
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo $(VENV)/.test $(VENV)/.bench: $(VENV)/.%: $(VENV)/bin/python pyproject.toml
+$(VENV)/.demo $(VENV)/.test $(VENV)/.bench $(VENV)/.pipelines: $(VENV)/.%: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e ".[$*]"
 	touch $@
 
@@ -39,4 +45,4 @@ $(VENV)/.lint: $(VENV)/.test
 	touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-pipelines

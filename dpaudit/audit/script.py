@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dpaudit.audit.equal_content import doubt_of_content
 from dpaudit.audit.sampling import Subject, audit_sampling
 from dpaudit.audit.script_claim import ProgramClaim, read_claim
 from dpaudit.audit.script_fields import beside_seen
@@ -16,7 +17,7 @@ from dpaudit.verdict import Outcome, Reason, Verdict
 
 _NO_CLAIM = (
     "No claim: the program asked no accountant that is known here (Opacus, dp_accounting, jax_privacy, "
-    "FastDP, private-transformers), and no claim was given."
+    "TF-Privacy, FastDP, private-transformers), and no claim was given."
 )
 
 _STATE_A_CLAIM = "State a claim: --sampling-rate, --noise-multiplier, --epochs ..., or a claim file."
@@ -73,6 +74,9 @@ def audit_script(
         return _unjudged(report, f"{_UNREAD} {', '.join(run.claim.unread)}.")
     if run.unjudgeable or (run.doubt and report.verdict.outcome is Outcome.CONSISTENT):
         return _unjudged(report, run.unjudgeable or run.doubt, "")
+    doubt, advice = doubt_of_content(recording, claim.num_records)
+    if doubt and report.verdict.outcome in (Outcome.REFUTED, Outcome.UNSUPPORTED):
+        return _unjudged(report, doubt, advice)
     return report if _claims_anything(program, given) else _unjudged(report, _NO_CLAIM)
 
 

@@ -100,6 +100,11 @@ class Recorder:
         """Size of each batch, shape (steps,)."""
         return np.array(self._log.sizes, np.int64)
 
+    def pass_starts(self) -> IntArray:
+        """Give the place of the first draw of each pass among all draws, shape (passes,)."""
+        offsets = np.concatenate(([0], np.cumsum(self.batch_sizes)))
+        return offsets[[start for start in self._epochs if start < self.steps]]
+
     def trace(
         self,
         indices: IntArray,

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpaudit.errors import DpauditError
+from dpaudit.instrument.copies import tell_copies
 from dpaudit.instrument.facts import LoaderFacts
 from dpaudit.instrument.index_log import IntArray
 from dpaudit.instrument.methods import Method
@@ -23,6 +24,9 @@ from dpaudit.trace import SamplingTrace
 Labels = Sequence[Any] | npt.NDArray[Any]
 _LABELS_OF_NO_RECORD = (
     "labels cannot be joined with records that were told apart by their content: these have no row numbers"
+)
+_COPIES = (
+    "Passes over the data set show how many records have the same content: these were told apart by chance."
 )
 
 
@@ -76,6 +80,10 @@ def finish(
     if by_appearance:
         _refuse_unreadable(indices)
         indices, names = number_by_appearance(indices)
+        copies = tell_copies(indices, recorder.pass_starts(), known)
+        if copies is not None:
+            indices, names = copies[0], _names_of_copies(names, copies[1])
+            said.append(_COPIES)
         num_records = _count_fingerprints(len(names), known, recorder.epochs, len(indices), said)
     else:
         num_records = _count_records(indices, source, stated, said)
@@ -154,6 +162,12 @@ def number_by_appearance(marks: IntArray) -> tuple[IntArray, npt.NDArray[np.int6
     order = np.argsort(first)
     rank[order] = np.arange(len(distinct))
     return rank[inverse], distinct[order].astype(np.int64)
+
+
+def _names_of_copies(marks: npt.NDArray[np.int64], contents: IntArray) -> npt.NDArray[np.int64]:
+    """Name equal records by their mark and the numbers after it."""
+    place = np.arange(len(contents)) - np.searchsorted(contents, contents)
+    return marks[contents] + place
 
 
 def repeated_within_a_pass(trace: SamplingTrace) -> int:

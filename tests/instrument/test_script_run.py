@@ -406,7 +406,7 @@ def test_our_failure_does_not_kill_the_training(write, monkeypatch, capsys, plac
     ("text", "said"),
     [
         ("print('nothing to train')\n", "no optimizer step was seen; 0 batches"),
-        ("for x, y in DataLoader(Augmented(), batch_size=B):\n    model(x)\n", "8 batches of torch"),
+        ("for x, y in DataLoader(Augmented(), batch_size=B):\n    model(x)\n", "8 batches of known loaders"),
         (
             "kept = list(DataLoader(Augmented(), batch_size=B))\nfor batch in kept * 3:\n    train(batch)\n",
             "its batches were kept",

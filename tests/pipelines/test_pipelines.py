@@ -43,6 +43,12 @@ GALLERY: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "jax_cyclic_accounted": ("consistent", "cyclic_poisson", ("jax_privacy",)),
     "fastdp_poisson": ("consistent", "poisson", ("fastDP",)),
     "private_transformers_poisson": ("consistent", "poisson", ("private_transformers",)),
+    "keras_fit_poisson_generator": ("consistent", "poisson", ("keras", "tensorflow")),
+    "keras_train_on_batch": ("consistent", "poisson", ("keras", "tensorflow")),
+    "tf_loop_poisson": ("consistent", "poisson", ("tensorflow",)),
+    "tf_function_poisson": ("consistent", "poisson", ("tensorflow",)),
+    "tf_validation_between": ("consistent", "poisson", ("keras", "tensorflow")),
+    "tfprivacy_statement": ("consistent", "shuffle", ("tensorflow_privacy", "tensorflow")),
     "shuffled_without_amplification": ("consistent", "shuffle", ()),
     "opacus_thrown_away": ("refuted", "shuffle", ("opacus",)),
     "opacus_no_poisson": ("refuted", "shuffle", ("opacus",)),
@@ -72,6 +78,11 @@ GALLERY: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "jax_joins_two_batches": ("unsupported", "unrecognised", ("jax_privacy",)),
     "jax_cuts_batches": ("inconclusive", "poisson", ("jax_privacy",)),
     "jax_band_matrix": ("inconclusive", "cyclic_poisson", ("jax_privacy",)),
+    "keras_fit_shuffle": ("refuted", "shuffle", ("keras", "tensorflow")),
+    "keras_fit_equal_records": ("refuted", "shuffle", ("keras", "tensorflow")),
+    "tf_loop_shuffle_buffer": ("unsupported", "unrecognised", ("tensorflow",)),
+    "tf_repeat_before_batch": ("unsupported", "unrecognised", ("keras", "tensorflow")),
+    "tfprivacy_shuffle": ("refuted", "shuffle", ("tensorflow_privacy", "tensorflow")),
     "plain_torch": ("inconclusive", "shuffle", ()),
 }
 QUICK = ("opacus_poisson", "opacus_thrown_away")
@@ -105,7 +116,7 @@ def test_each_program_gets_its_verdict(name: str, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_gallery_is_whole() -> None:
-    assert {path.stem for path in PROGRAMS.glob("*.py")} == {*GALLERY, "parts", "jax_parts"}
+    assert {path.stem for path in PROGRAMS.glob("*.py")} == {*GALLERY, "parts", "jax_parts", "tf_parts"}
 
 
 def gallery_table() -> str:

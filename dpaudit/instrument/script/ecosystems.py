@@ -29,8 +29,13 @@ class Ecosystem(Protocol):
 #: Name of the library that is waited for -> module here and what makes its patches. Modules may import it.
 ECOSYSTEMS = {
     "torch": "torch_patches:TorchPatches",
+    "tensorflow": "tensorflow_patches:TensorflowPatches",
+    "keras": "keras_patches:KerasPatches",
+    "tf_keras": "keras_patches:tf_keras",
     "opacus": "opacus_claims:OpacusClaims",
     "dp_accounting": "dp_accounting_claims:DpAccountingClaims",
+    "tensorflow_privacy": "tf_privacy_claims:TfPrivacyClaims",
+    "tensorflow_privacy.privacy.analysis.rdp_accountant": "tf_privacy_claims:OldAccountant",
     "fastDP": "attached_engines:fast_dp",
     "private_transformers": "attached_engines:private_transformers",
     "optax": "optax_steps:OptaxSteps",

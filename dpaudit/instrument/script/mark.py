@@ -36,7 +36,7 @@ def step(records: Any = None, *, num_records: int | None = None) -> None:
     """Mark the end of an optimizer step; outside an audit this does nothing.
 
     For loops whose steps are not seen by themselves (updates by hand, NumPy). Batches of torch
-    DataLoaders and of jax_privacy are followed; of other loaders say which records went into the
+    DataLoaders, tf.data and jax_privacy are followed; of other loaders say which records went into the
     step. Once a program marks its steps, others do not count.
 
     Args:

@@ -30,6 +30,8 @@ def row_marks(batch: Any) -> list[int]:
     length = batch_length(batch)
     if length is None:
         raise UnreadableBatchError(f"batches of type {type(batch).__name__} have no rows that could be told")
+    if length == 0:
+        return []
     columns: list[Any] = []
     _collect(batch, columns)
     digests = [hashlib.blake2b(digest_size=8) for _ in range(length)]
@@ -44,7 +46,13 @@ def _add(digests: list[Any], column: Any) -> None:
             array = np.asarray(column.detach().cpu() if hasattr(column, "detach") else column)
             rows = np.ascontiguousarray(array).reshape(len(digests), -1)
             for digest, row in zip(digests, rows, strict=True):
-                digest.update(row.tobytes())
+                # The bytes of an array of objects are addresses; its strings have to be read.
+                content = (
+                    fingerprint(row.tolist()).to_bytes(8, "little")
+                    if array.dtype.hasobject
+                    else row.tobytes()
+                )
+                digest.update(content)
             return
         for digest, value in zip(digests, column, strict=True):
             digest.update(fingerprint(value).to_bytes(8, "little"))

@@ -15,14 +15,14 @@ from dpaudit.instrument.script.session import Session
 from dpaudit.instrument.script.shelf import Shelf
 from dpaudit.instrument.script.spool import Spool
 from dpaudit.instrument.script.spooled import read_feeds
-from dpaudit.instrument.script.step_names import UPDATE
+from dpaudit.instrument.script.step_names import STATED, UPDATE
 from dpaudit.instrument.script.traces import FedOptimizer, read_traces
 
 _FOLLOWED = (
-    "Followed are batches of torch DataLoaders and of jax_privacy up to the steps of torch optimizers, of "
-    "optax and of jax_privacy's noise, in the process that was started. Where a program has no such steps, "
-    "call dpaudit.step() at the end of each; where it has no such loader, dpaudit.step(records), or audit "
-    "its loader by a function batches(seed, steps)."
+    "Followed are batches of torch DataLoaders, of tf.data, Keras and jax_privacy up to the steps of "
+    "optimizers of torch and Keras, of optax and of jax_privacy's noise, in the process that was started. "
+    "Where a program has no such steps, call dpaudit.step() at the end of each; where it has no such loader, "
+    "dpaudit.step(records), or audit its loader by a function batches(seed, steps)."
 )
 
 
@@ -108,8 +108,10 @@ def result_of(
         rank=session.rank,
         world=session.world,
         data_parallel=session.data_parallel,
-        unjudgeable=session.unjudgeable or why_unclear(session, traces[0], claim),
-        doubt=_SKIPPED.format(traces[0].skipped) if traces[0].skipped else "",
+        unjudgeable=session.unjudgeable
+        or _unfollowable(session, traces[0])
+        or why_unclear(session, traces[0], claim),
+        doubt=_SKIPPED.format(traces[0].skipped) if traces[0].skipped else session.doubt,
         live=None
         if session.live is None
         else session.live.result(traces[0].number, traces[0].recording.trace),
@@ -160,6 +162,10 @@ def _is_training(other: FedOptimizer, main: FedOptimizer) -> bool:
     return other.batches > 1 and not (other.optimizer == UPDATE != main.optimizer)
 
 
+def _unfollowable(session: Session, main: FedOptimizer) -> str:
+    return "" if main.recording.facts.loader == STATED else session.unfollowable
+
+
 def _unfollowed(session: Session) -> Iterator[str]:
     for why, batches in session.seen.items():
         yield f"Not followed: {batches} batches; {why}."
@@ -168,16 +174,18 @@ def _unfollowed(session: Session) -> Iterator[str]:
 
 
 def _nothing_seen(session: Session, ending: Ending, problems: list[str]) -> TargetError:
-    came = f"{session.batches} batches of torch or jax_privacy were handed out"
+    came = f"{session.batches} batches of known loaders were handed out"
     if ending.is_failure:
         return TargetError(f"the program {ending.how.value} before any training was seen: {ending.message}")
     if session.failure:
         return TargetError(f"the recording failed: {session.failure}", "Please report it.")
+    if session.unfollowable:
+        return TargetError(f"no optimizer step could be followed; {came}", session.unfollowable)
     told = " ".join([*problems, *_unfollowed(session)])
     steps = sum(session.all_steps.values())
     if not steps:
-        known = "torch" in sys.modules or "optax" in sys.modules
-        hint = "" if known else " It did not even import torch."
+        known = {"torch", "tensorflow", "jax"} & sys.modules.keys()
+        hint = "" if known else " It imported none of torch, TensorFlow and JAX."
         return TargetError(f"no optimizer step was seen; {came}.{hint} {told}".rstrip(), _FOLLOWED)
     kept = [feed for feed in session.feeds if feed.delivered and not len(feed.uses)]
     if kept and not told:

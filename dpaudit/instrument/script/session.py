@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from dpaudit.instrument.carried import Carried
@@ -63,6 +63,10 @@ class Session:
         """Steps of compiled code."""
         self.unjudgeable = ""
         """Why no verdict can be given."""
+        self.unfollowable = ""
+        """Why none can be given unless the program states the records of its steps."""
+        self.doubt = ""
+        """Why it cannot be called consistent."""
         self.backwards = 0
         self._explicit = False
         self.counts: dict[int, int] = {}
@@ -112,6 +116,20 @@ class Session:
         feed = Feed(dataset, method, facts, self._new_log())
         self.feeds.append(feed)
         return feed
+
+    def open_tap_by_content(self, root: Any, facts: LoaderFacts) -> Tap:
+        """Prepare to follow one pass of a pipeline whose records are told by their content.
+
+        Args:
+          root: what the records come from.
+          facts: of the pipeline. Passes of another size or batch size have a feed of their own; one of the
+            same known size may go over a root that was made anew, for the content tells the records.
+        """
+        for feed in self.feeds:
+            over = facts.num_records is not None and (feed.current is None or feed.current.ended)
+            if feed.method is Method.FINGERPRINT and feed.facts == facts and (feed.dataset is root or over):
+                return Tap(feed, None)
+        return Tap(self.new_feed(root, Method.FINGERPRINT, facts), None)
 
     def _known_feed(self, root: Any, method: Method) -> Feed | None:
         for feed in self.feeds:
@@ -208,6 +226,13 @@ class Session:
         """Note that gradients were taken: every live pass has its latest batch, or more, in them."""
         self._explicit = True
         self.use()
+
+    def used(self, feeds: Iterable[Feed]) -> None:
+        """Note that gradients were taken of the latest batches of these feeds."""
+        self._explicit = True
+        self.backwards += 1
+        for feed in feeds:
+            feed.use()
 
     def use(self) -> None:
         """Note that batches were used, by whatever means."""

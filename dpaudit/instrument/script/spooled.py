@@ -20,12 +20,13 @@ from dpaudit.instrument.script.feed_log import Event, FeedLog, event_of
 from dpaudit.instrument.script.shelf import Shelf
 from dpaudit.instrument.script.spool import FEED, FEED_FORM, NUMBERING, SUBSET_FORM, SUBSETS
 from dpaudit.instrument.script.step_names import LATE
+from dpaudit.instrument.script.tf_datasets import LOADERS
 from dpaudit.instrument.script.traces import read_traces
 from dpaudit.trace import SamplingTrace
 from dpaudit.trace_file import PROGRAM, TraceReader
 
 _LATE_HINT = (
-    "What they held is counted as they run and judged at the end: let the program run to it, stop it with "
+    "Whether they can be followed is judged at the end: let the program run to it, stop it with "
     "--steps, or mark its steps by dpaudit.step()."
 )
 _HINT = "Such a directory is written by dpaudit sampler --script train.py --stream DIR."
@@ -92,6 +93,8 @@ def recovered(path: Path) -> SamplingTrace:
         main = traces[0]
         if main.optimizer in LATE:
             raise TraceError(f"the recording {path} of steps that JAX compiled has no end", _LATE_HINT)
+        if main.recording.facts.loader in LOADERS:
+            raise TraceError(f"the recording {path} of batches of TensorFlow has no end", _LATE_HINT)
         trace = main.recording.trace
     remarks = (
         "The recording of this program has not ended, or was killed: what its whole chunks hold was used.",

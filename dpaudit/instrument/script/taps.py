@@ -26,6 +26,8 @@ class Tap:
         self.rows = rows
         self.started: Pass | None = None
         self.dropped = Dropped()
+        self.length: int | None = None
+        """Batches after which it starts a new pass by itself."""
 
 
 def first_leaf(batch: Any) -> Any:

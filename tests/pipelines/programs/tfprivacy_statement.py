@@ -1,0 +1,20 @@
+"""Right: TF-Privacy's optimizer, shuffled epochs, and its statement with the epsilon without sampling."""
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_privacy
+
+RECORDS, BATCH, EPOCHS, NOISE = 300, 15, 14, 2.0
+inputs = np.random.default_rng(0).normal(size=(RECORDS, 4)).astype("float32")
+labels = (inputs[:, 0] > 0).astype("int32")
+model = tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(2)])
+optimizer = tensorflow_privacy.DPKerasSGDOptimizer(
+    l2_norm_clip=1.0, noise_multiplier=NOISE, num_microbatches=BATCH, learning_rate=0.1
+)
+model.compile(optimizer, tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="none"))
+model.fit(inputs, labels, batch_size=BATCH, epochs=EPOCHS, verbose=0)
+print(
+    tensorflow_privacy.compute_dp_sgd_privacy_statement(
+        RECORDS, BATCH, EPOCHS, NOISE, 1e-5, used_microbatching=False
+    )
+)
