@@ -61,11 +61,12 @@ def audit_loader(
     if save_trace is not None:
         recording.trace.save(save_trace)
 
+    from dpaudit.audit.equal_content import unless_content_deceives
     from dpaudit.audit.sampling import Subject, audit_sampling
     from dpaudit.provenance import collect
 
     inputs = [path for path in (target.file, file.path) if path is not None]
-    return audit_sampling(
+    report = audit_sampling(
         recording.trace,
         file.claim,
         subject=Subject(title=file.title or file.target, target=file.target, notes=recording.notes),
@@ -73,3 +74,4 @@ def audit_loader(
         assumed_rate=recording.facts.sampling_rate,
         significance=settings.significance,
     )
+    return unless_content_deceives(report, recording, file.claim.num_records)

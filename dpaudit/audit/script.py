@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dpaudit.audit.equal_content import doubt_of_content
+from dpaudit.audit.equal_content import unless_content_deceives
 from dpaudit.audit.sampling import Subject, audit_sampling
 from dpaudit.audit.script_claim import ProgramClaim, read_claim
 from dpaudit.audit.script_fields import beside_seen
+from dpaudit.audit.withheld import withheld
 from dpaudit.audit_report import AuditReport
 from dpaudit.claim import PrivacyClaim
 from dpaudit.instrument.script import ScriptRun
 from dpaudit.provenance import Provenance
 from dpaudit.scheme import Unrecognised
-from dpaudit.verdict import Outcome, Reason, Verdict
+from dpaudit.verdict import Outcome
 
 _NO_CLAIM = (
     "No claim: the program asked no accountant that is known here (Opacus, dp_accounting, jax_privacy, "
@@ -71,13 +72,11 @@ def audit_script(
     observed = report.evidence.observed
     report = replace(report, fields=beside_seen(report.fields, run, program, observed))
     if run.claim.unread and given.scheme is None:
-        return _unjudged(report, f"{_UNREAD} {', '.join(run.claim.unread)}.")
+        return withheld(report, f"{_UNREAD} {', '.join(run.claim.unread)}.", _STATE_A_CLAIM)
     if run.unjudgeable or (run.doubt and report.verdict.outcome is Outcome.CONSISTENT):
-        return _unjudged(report, run.unjudgeable or run.doubt, "")
-    doubt, advice = doubt_of_content(recording, claim.num_records)
-    if doubt and report.verdict.outcome in (Outcome.REFUTED, Outcome.UNSUPPORTED):
-        return _unjudged(report, doubt, advice)
-    return report if _claims_anything(program, given) else _unjudged(report, _NO_CLAIM)
+        return withheld(report, run.unjudgeable or run.doubt)
+    report = unless_content_deceives(report, recording, claim.num_records)
+    return report if _claims_anything(program, given) else withheld(report, _NO_CLAIM, _STATE_A_CLAIM)
 
 
 def _without_amplification(report: AuditReport, audit: object) -> AuditReport:
@@ -95,13 +94,6 @@ def _claims_anything(program: ProgramClaim, given: PrivacyClaim) -> bool:
     return program.sampling_rate is not None or program.claim.epsilon is not None or any(
         value is not None for value in stated
     )  # fmt: skip
-
-
-def _unjudged(report: AuditReport, why: str, advice: str = _STATE_A_CLAIM) -> AuditReport:
-    observed = report.evidence.observed
-    seen = "" if observed is None else f" What runs is {observed.description}."
-    verdict = Verdict(outcome=Outcome.INCONCLUSIVE, reasons=(Reason("DPA400", f"{why}{seen}"),))
-    return replace(report, verdict=verdict, advice=(advice,) if advice else (), notes=(why, *report.notes))
 
 
 def _steps_of(run: ScriptRun) -> str:

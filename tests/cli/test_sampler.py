@@ -97,6 +97,28 @@ def test_two_runs_show_a_fixed_seed(workplace, capsys) -> None:
     assert "seed" in " ".join(json.loads(capsys.readouterr().out)["sampling"]["notes"])
 
 
+EQUAL_RECORDS = """
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        for record in torch.randperm({records}):
+            yield record % {contents}
+
+loader = DataLoader(Stream(), batch_size=20)
+"""
+
+
+@pytest.mark.parametrize(("contents", "code"), [(300, 3), (400, 1)])
+def test_equal_records_of_a_stream_are_not_held_against_it(workplace, capsys, contents, code) -> None:
+    """Content alone tells these records: a third of them twice looks like a sampler that repeats itself."""
+    Path("stream.py").write_text(EQUAL_RECORDS.format(records=400, contents=contents))
+    claim = ["--sampling-rate", "0.05", "--noise-multiplier", "1", "--epochs", "5", "--epsilon", "1"]
+    assert run(["sampler", "stream.py", "--steps", "100", *claim]) == code
+    assert ("nothing is held against" in " ".join(capsys.readouterr().out.split())) == (code == 3)
+
+
 def test_a_bare_sampler_is_cut_into_batches(workplace, capsys) -> None:
     Path("bare.py").write_text(
         "from torch.utils.data import RandomSampler\nsampler = RandomSampler(range(1000))\n"

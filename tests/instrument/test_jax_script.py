@@ -273,7 +273,7 @@ for number, drawn in enumerate(batches):
 
 
 def test_a_program_without_steps_that_are_seen_is_told_to_mark_them(write) -> None:
-    with pytest.raises(TargetError, match="12 batches of torch or jax_privacy were handed out") as caught:
+    with pytest.raises(TargetError, match="12 batches of known loaders were handed out") as caught:
         record_script(write("for drawn in batches:\n    weights = weights + data[drawn].sum()\n"))
     assert "dpaudit.step()" in caught.value.hint
 

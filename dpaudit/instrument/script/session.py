@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -19,6 +18,7 @@ from dpaudit.instrument.script.feed import Feed, Pass
 from dpaudit.instrument.script.feed_log import FeedLog
 from dpaudit.instrument.script.late_steps import LateSteps
 from dpaudit.instrument.script.live_steps import LiveSteps
+from dpaudit.instrument.script.object_numbers import ObjectNumbers
 from dpaudit.instrument.script.roots import same_object, same_shape, trace_to_root
 from dpaudit.instrument.script.taps import Handover, Tap, first_leaf
 
@@ -73,8 +73,7 @@ class Session:
         """Steps of each optimizer that used batches of some feed."""
         self.all_steps: dict[int, int] = {}
         self.latest: Pass | None = None
-        self._optimizers: dict[int, tuple[int, Callable[[], Any]]] = {}
-        self._numbered = 0
+        self._optimizers = ObjectNumbers()
         self._limit = steps
         self.strict = strict
         self._batches = 0
@@ -253,7 +252,7 @@ class Session:
         Raises:
           Stop: it was the last of the wanted steps, or is the one that refutes the claim.
         """
-        key = self._key(optimizer)
+        key = self._optimizers.number(optimizer)
         if not self._explicit and self.backwards == self._used_at.get(key, 0):
             self.use()  # gradients by other means: torch.func, by hand
         self._used_at[key] = self.backwards
@@ -281,7 +280,7 @@ class Session:
         """
         while hasattr(optimizer, "original_optimizer"):  # Opacus' stands for the one that really steps
             optimizer = optimizer.original_optimizer
-        key = self._key(optimizer)
+        key = self._optimizers.number(optimizer)
         for feed in self.feeds:
             if feed.delivered:
                 feed.skip(key, type(optimizer).__name__, self.all_steps.get(key, 0))
@@ -291,20 +290,6 @@ class Session:
         self.in_group, self.rank, self.world = True, rank, world
         self.announce(rank, world)
 
-    def _key(self, optimizer: Any) -> int:
-        """Number an optimizer object; another one that got the memory of a dead one is new."""
-        known = self._optimizers.get(id(optimizer))
-        if known is not None and known[1]() is optimizer:
-            return known[0]
-        self._numbered += 1
-        try:
-            alive: Callable[[], Any] = weakref.ref(optimizer)
-        except TypeError:
-            alive = lambda: optimizer  # noqa: E731
-        self._optimizers[id(optimizer)] = (self._numbered, alive)
-        return self._numbered
-
     def number_of(self, optimizer: Any) -> int | None:
         """Give the number under which an optimizer has stepped; None if it has not."""
-        known = self._optimizers.get(id(optimizer))
-        return known[0] if known is not None and known[1]() is optimizer else None
+        return self._optimizers.known(optimizer)
