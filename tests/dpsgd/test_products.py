@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dpaudit.dpsgd import ClippingEngine, clipped_gradients
+from dpaudit.dpsgd import ClippingEngine, CompiledEngine, clipped_gradients
 from dpaudit.dpsgd.clipping.choice import LayerChoice, RouteChooser
+from dpaudit.dpsgd.clipping.engine import EngineMemory
 from dpaudit.dpsgd.clipping.products import onednn_linear, ways_to_multiply
 
 from .zoo import smooth_loss
@@ -95,3 +96,26 @@ def test_gradients_are_the_same_by_every_library(name):
     expected = clipped_gradients(model, inputs, targets, smooth_loss, clip_norm=0.5, clipping="per_sample")
     for parameter, value in expected.sums.items():
         assert torch.allclose(found.sums[parameter], value, atol=1e-6)
+
+
+@pytest.mark.skipif(onednn_linear() is None, reason="this build of PyTorch has no oneDNN")
+def test_a_compiled_step_multiplies_by_what_was_measured():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 30), nn.Tanh(), nn.Linear(30, 2))
+    inputs, targets = torch.randn(40, 6), torch.rand(40)
+    options, memory = {"clip_norm": 0.5, "clipping": "bk_mix_opt"}, EngineMemory()
+    expected = ClippingEngine(model, smooth_loss, memory=memory, **options)(inputs, targets)
+    products = [key for key in memory.choices if key[0] in TASKS]
+    memory.choices.update({key: LayerChoice("onednn", "measured") for key in products})
+    nodes = []
+
+    def counting(graph, _):
+        nodes.extend(str(node.target) for node in graph.graph.nodes)
+        return graph.forward
+
+    compiled = CompiledEngine(model, smooth_loss, memory=memory, backend=counting, **options)
+    for _ in range(2):
+        found = compiled(inputs, targets)
+        for parameter, value in expected.sums.items():
+            assert torch.allclose(found.sums[parameter], value, atol=1e-6)
+    assert sum("dpaudit.product" in node for node in nodes) == len(products) == 5
