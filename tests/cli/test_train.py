@@ -136,6 +136,7 @@ def test_json_has_the_claim_and_nothing_that_is_not_private(workplace, capsys) -
 def test_a_terminal_sees_step_loss_and_epsilon(workplace, capsys, monkeypatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
     assert run(["train", workplace(), "--steps", "20"]) == 0
     shown = capsys.readouterr()
     for word in ("20/20", "loss ", "epsilon "):
