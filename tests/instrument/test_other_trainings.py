@@ -1,0 +1,105 @@
+"""Programs that train several times, or make a new optimizer on the way: what is left out is doubted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dpaudit.instrument.script import Program, record_script
+from dpaudit.instrument.seeding import restored
+
+pytest.importorskip("torch")
+dp_accounting = pytest.importorskip("dp_accounting")
+
+SETUP = """
+import dp_accounting, torch
+from torch.utils.data import DataLoader, TensorDataset
+torch.manual_seed(0)
+loader = DataLoader(TensorDataset(torch.arange(40.0)[:, None]), batch_size=5, shuffle=True)
+
+def account(steps):
+    event = dp_accounting.PoissonSampledDpEvent(0.1, dp_accounting.GaussianDpEvent(1.0))
+    dp_accounting.rdp.RdpAccountant().compose(event, steps).get_epsilon(1e-5)
+
+def train(optimizer, *models, epochs=1):
+    for _ in range(epochs):
+        for (x,) in loader:
+            optimizer.zero_grad()
+            sum(model(x).sum() for model in models).backward()
+            optimizer.step()
+
+def new():
+    return torch.nn.Linear(1, 1)
+
+def sgd(model):
+    return torch.optim.SGD(model.parameters(), lr=1e-3)
+
+model = new()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with restored():
+        yield
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], Program]:
+    def written(text: str) -> Program:
+        (tmp_path / "train.py").write_text(SETUP + text)
+        return Program(str(tmp_path / "train.py"))
+
+    return written
+
+
+PARTS = {
+    "a new optimizer each epoch": "for _ in range(4):\n    train(sgd(model), model)\naccount(32)\n",
+    "each of them accounted for": "for _ in range(4):\n    train(sgd(model), model)\n    account(8)\n",
+    "other models, one account": "for _ in range(3):\n    other = new()\n    train(sgd(other), other)\n"
+    "account(8)\n",
+    "many short ones": "train(sgd(model), model, epochs=4)\naccount(32)\n"
+    "for _ in range(2):\n    train(sgd(model), model)\n",
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_trace_that_may_be_a_part_is_doubted(write, tmp_path: Path, name: str, streamed: bool) -> None:
+    run = record_script(write(PARTS[name]), stream=tmp_path / "kept" if streamed else None)
+    assert "steps on the same data set" in run.doubt
+
+
+WHOLE = {
+    "one optimizer": "train(sgd(model), model, epochs=2)\naccount(16)\n",
+    "trainings of their own": "for _ in range(3):\n    other = new()\n    train(sgd(other), other)\n"
+    "    account(8)\n",
+    "a short one before": "first = new()\ntrain(sgd(first), first)\n"
+    "train(sgd(model), model, epochs=4)\naccount(32)\n",
+    "side by side": """
+other = new()
+two = sgd(other)
+class Both:
+    def zero_grad(self):
+        pass
+    def step(self):
+        one.step()
+        two.step()
+one = sgd(model)
+train(Both(), model, other, epochs=2)
+account(16)
+""",
+    "another data set": "train(sgd(model), model)\n"
+    "loader = DataLoader(TensorDataset(torch.zeros(30, 1)), 5)\n"
+    "train(sgd(model), model)\naccount(8)\n",
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_trace_of_a_whole_training_is_not_doubted(write, name: str) -> None:
+    run = record_script(write(WHOLE[name]))
+    assert run.doubt == ""
