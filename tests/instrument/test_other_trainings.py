@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dpaudit.instrument.script import Program, record_script
+from dpaudit.instrument.script import Program, ReadClaim, record_script
+from dpaudit.instrument.script.children import Child
+from dpaudit.instrument.script.own_ranks import run_of_all
 from dpaudit.instrument.seeding import restored
 
 pytest.importorskip("torch")
@@ -103,3 +105,16 @@ account(16)
 def test_a_trace_of_a_whole_training_is_not_doubted(write, name: str) -> None:
     run = record_script(write(WHOLE[name]))
     assert run.doubt == ""
+
+
+@pytest.mark.parametrize(("epochs", "doubted"), [(1, False), (2, True)])
+def test_processes_that_train_beside_the_first_one_are_doubted(write, epochs: int, doubted: bool) -> None:
+    own, beside = (
+        record_script(write(f"train(sgd(model), model, epochs={made})\naccount(32)\n"))
+        for made in (4, epochs)
+    )
+    run = run_of_all(own, [Child(number=0, ending="", run=beside)], ReadClaim(), [], None)
+    assert "1 processes that the program started trained too" in run.notes[-1]
+    assert bool(run.doubt) is doubted
+    lost = run_of_all(own, [Child(number=0, ending="", problem=("no", ""))], ReadClaim(), [], None)
+    assert lost.doubt
