@@ -83,14 +83,17 @@ def result_of(
     traces, problems = _read(session, num_records, is_rank, spool)
     if not traces:
         raise _nothing_seen(session, ending, problems)
-    if spool is not None:
-        spool.settle(traces[0].place)
     notes = [*how_it_ended(session, ending), *notes_on_others(traces), *problems, *_unfollowed(session)]
     notes += late_notes(session, traces[0])
     claim = claim_of_one(claims.read(), traces)
     steps = session.all_steps[traces[0].number]
     if is_rank and problems:  # of steps after a batch that cannot be read, nobody knows what it put into them
         steps = int(traces[0].step_numbers[-1]) + 1
+    unjudgeable = (
+        session.unjudgeable or _unfollowable(session, traces[0]) or why_unclear(session, traces[0], claim)
+    )
+    if spool is not None:
+        spool.settle(traces[0].place, unjudgeable)
     return ScriptRun(
         program=program,
         ending=ending,
@@ -102,9 +105,7 @@ def result_of(
         rank=session.rank,
         world=session.world,
         data_parallel=session.data_parallel,
-        unjudgeable=session.unjudgeable
-        or _unfollowable(session, traces[0])
-        or why_unclear(session, traces[0], claim),
+        unjudgeable=unjudgeable,
         doubt=_SKIPPED.format(traces[0].skipped)
         if traces[0].skipped
         else session.doubt or why_incomplete(session, traces, claim),
