@@ -107,6 +107,31 @@ def test_a_trace_of_a_whole_training_is_not_doubted(write, name: str) -> None:
     assert run.doubt == ""
 
 
+VALIDATED = """
+valid = DataLoader(TensorDataset(torch.arange(30.0)[:, None]), batch_size=1)
+optimizer = sgd(model)
+for epoch in range(3):
+    looks = iter(valid)
+    for number, (x,) in enumerate(loader):
+        if number % {every} == 0:
+            with torch.no_grad():
+                model(next(looks)[0])
+        optimizer.zero_grad()
+        model(x).sum().backward()
+        optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(("every", "told"), [(1, False), (4, True)])
+def test_validation_out_of_an_open_iterator_is_not_taken_for_the_training(
+    write, every: int, told: bool
+) -> None:
+    """A validation set in its order, walked beside the training, must not convict it."""
+    run = record_script(write(VALIDATED.format(every=every)))
+    assert (run.unjudgeable == "") is told
+    assert run.main.recording.trace.num_records == 40 or not told
+
+
 @pytest.mark.parametrize(("epochs", "doubted"), [(1, False), (2, True)])
 def test_processes_that_train_beside_the_first_one_are_doubted(write, epochs: int, doubted: bool) -> None:
     own, beside = (

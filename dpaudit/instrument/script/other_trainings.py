@@ -8,13 +8,18 @@ import numpy as np
 
 from dpaudit.instrument.script.claim_log import ReadClaim
 from dpaudit.instrument.script.session import Session
-from dpaudit.instrument.script.step_names import UPDATE
+from dpaudit.instrument.script.step_names import STATED, UPDATE
 from dpaudit.instrument.script.traces import FedOptimizer
 
 _APART = (
     "{} steps on the same data set, before or after those of the trace, were left out, for another optimizer "
     "object made them, or batches came from a pipeline that was made anew: whether they are part of this "
     "training is not seen. Keep one optimizer and data set for all of it, or audit one training at a time."
+)
+_BETWEEN = (
+    "Batches of another data set ({}) came before the same steps, out of an iterator that was still open: "
+    "which of both went into the gradients is not seen. Take batches that are not trained on in a loop of "
+    "their own, or say the records: dpaudit.step(records) at the end of each step."
 )
 _SEVERAL = "that of several trainings, of which it is not told whose is which (audit one at a time)"
 
@@ -56,6 +61,21 @@ def why_incomplete(session: Session, traces: Sequence[FedOptimizer], claim: Read
         for other in left
     )
     return _APART.format(steps) if goes_on or claim.accounts <= len(left) else ""
+
+
+def why_mixed(traces: Sequence[FedOptimizer]) -> str:
+    """Say why the steps of the trace may have used batches of another data set; "" if few came."""
+    main = traces[0]
+    if main.recording.facts.loader == STATED:
+        return ""
+    for other in traces[1:]:
+        often = 2 * other.batches >= main.batches and other.batches > 1
+        if often and other.number == main.number and other.feed != main.feed:
+            shared = np.intersect1d(other.step_numbers, main.step_numbers, assume_unique=True)
+            if 2 * len(shared) >= len(main.step_numbers):
+                facts = other.recording.facts
+                return _BETWEEN.format(facts.dataset or facts.loader)
+    return ""
 
 
 def _is_training(other: FedOptimizer, main: FedOptimizer) -> bool:

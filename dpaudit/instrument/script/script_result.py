@@ -11,7 +11,7 @@ from dpaudit.instrument.script.claim_log import ClaimLog, ReadClaim
 from dpaudit.instrument.script.late_doubts import late_notes, why_unclear
 from dpaudit.instrument.script.launch import Ending, Program
 from dpaudit.instrument.script.live_steps import LiveResult
-from dpaudit.instrument.script.other_trainings import claim_of_one, notes_on_others, why_incomplete
+from dpaudit.instrument.script.other_trainings import claim_of_one, notes_on_others, why_incomplete, why_mixed
 from dpaudit.instrument.script.session import Session
 from dpaudit.instrument.script.shelf import Shelf
 from dpaudit.instrument.script.spool import Spool
@@ -90,7 +90,10 @@ def result_of(
     if is_rank and problems:  # of steps after a batch that cannot be read, nobody knows what it put into them
         steps = int(traces[0].step_numbers[-1]) + 1
     unjudgeable = (
-        session.unjudgeable or _unfollowable(session, traces[0]) or why_unclear(session, traces[0], claim)
+        session.unjudgeable
+        or _unfollowable(session, traces[0])
+        or why_unclear(session, traces[0], claim)
+        or why_mixed(traces)
     )
     if spool is not None:
         spool.settle(traces[0].place, unjudgeable)
