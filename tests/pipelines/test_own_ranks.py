@@ -55,7 +55,7 @@ def train(rank, world, place, act=""):
             optimizer.step()
             losses.append(loss.item())
         exec(act)
-    sys.stdout.write(f"losses {rank} {losses}\n")  # at once: both ranks write to one pipe
+    sys.stdout.write(f"losses {rank} {losses}\\n")  # at once: both ranks write to one pipe
     sys.stdout.flush()
     if place:
         destroy_process_group()
