@@ -230,8 +230,7 @@ class Executions:
         """Follow an optimizer, before it applies gradients."""
         while hasattr(optimizer, "inner_optimizer"):  # of scaled gradients, which may be thrown away
             optimizer = optimizer.inner_optimizer
-        known = self._counted.get(id(optimizer))
-        if known is None:
+        if id(optimizer) not in self._counted:
             self._counted[id(optimizer)] = Counted(optimizer)
 
     def settle(self) -> None:
@@ -266,9 +265,7 @@ class Executions:
         inside, self._inside = self._inside, []
         able = {*abilities}
         if not able & {GRADIENTS, STEPS}:
-            for (
-                batch
-            ) in inside:  # it evaluates: batches that it takes itself are used up, or given as they are
+            for batch in inside:  # used up, for it evaluates; or it gives them as they are
                 if batch.tap is not None and batch.marks and batch == self.read(batch.tap, outputs()):
                     self.taken(batch)
             return
