@@ -31,7 +31,8 @@ pipelines: export VENV = .venv-pipelines
 pipelines:  ## the gallery with all libraries that can be installed, in an environment of their own
 	$(MAKE) .venv-pipelines/.pipelines
 	.venv-pipelines/bin/python -m pytest -m "slow or not slow" $(PARALLEL:loadfile=load) tests/pipelines \
-		tests/instrument/test_jax_script.py tests/instrument/test_tensorflow_script.py
+		tests/instrument/test_jax_script.py tests/instrument/test_tensorflow_script.py \
+		tests/instrument/test_tensorflow_beside.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -54,6 +54,8 @@ class SamplingTrace:
     """Whether records were numbered as they came, so that their numbers say nothing of the data's order."""
     remarks: tuple[str, ...] = ()
     """What a report must say of how the trace was read; not stored."""
+    withheld: str = ""
+    """Why no verdict can rest on it: what went into the steps was not seen; "" if it was."""
 
     def __post_init__(self) -> None:
         for name in ("indices", "offsets", *_OPTIONAL):
@@ -116,6 +118,7 @@ class SamplingTrace:
             groups=self.groups,
             numbered_by_appearance=self.numbered_by_appearance,
             remarks=self.remarks,
+            withheld=self.withheld,
         )
 
     @classmethod
@@ -152,6 +155,8 @@ class SamplingTrace:
         arrays |= {name: value for name in _OPTIONAL if (value := getattr(self, name)) is not None}
         if self.numbered_by_appearance:
             arrays["numbered_by_appearance"] = np.True_
+        if self.withheld:
+            arrays["withheld"] = np.frombuffer(self.withheld.encode(), np.uint8)
         try:
             with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".tmp", delete=False) as file:
                 np.savez(file, num_records=np.int64(self.num_records), **arrays)
@@ -177,6 +182,7 @@ class SamplingTrace:
         arrays: dict[str, Any] = dict(_read_arrays(path, hint))
         missing = {"indices", "offsets", "num_records"} - arrays.keys()
         by_appearance = bool(arrays.pop("numbered_by_appearance", False))
+        withheld = np.asarray(arrays.pop("withheld", ()), np.uint8).tobytes().decode(errors="replace")
         unknown = arrays.keys() - {"indices", "offsets", "num_records", *_OPTIONAL}
         if missing or unknown:
             what = "lacks" if missing else "has the unknown array"
@@ -185,7 +191,9 @@ class SamplingTrace:
             raise TraceError(f"the trace {path} has a num_records that is not a single number", hint)
         try:
             num_records = arrays.pop("num_records").item()
-            return cls(num_records=num_records, numbered_by_appearance=by_appearance, **arrays)
+            return cls(
+                num_records=num_records, numbered_by_appearance=by_appearance, withheld=withheld, **arrays
+            )
         except TraceError as error:
             raise TraceError(f"the trace {path} is malformed: {error.message}", error.hint) from error
 

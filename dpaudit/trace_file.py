@@ -1,7 +1,7 @@
 """Trace files that grow while training runs: a directory of plain arrays, checked chunk by chunk.
 
     trace.json    format, version, num_records (null until known), numbered_by_appearance, and
-                  whether the recording has ended ("closed")
+                  whether the recording has ended ("closed"); "withheld" where no verdict can rest on it
     indices.bin   record numbers of all steps one after the other, little-endian int32 or int64
                   ("index" of trace.json)
     sizes.bin     number of draws of each step, int64
@@ -87,6 +87,11 @@ class TraceReader:
         """Whether the recording has ended; looked up anew."""
         self.header = _header(self.path, self._form)
         return bool(self.header["closed"])
+
+    @property
+    def withheld(self) -> str:
+        """Why no verdict can rest on it; "" if one can."""
+        return str(self.header.get("withheld", ""))
 
     @property
     def steps(self) -> int:
@@ -182,6 +187,7 @@ def open_trace(path: str | os.PathLike[str]) -> SamplingTrace:
             groups=_groups(reader.path),
             numbered_by_appearance=reader.header["numbered_by_appearance"],
             remarks=tuple(_remarks(reader, largest)),
+            withheld=reader.withheld,
         )
     except TraceError as error:
         raise TraceError(f"the trace {reader.path} is malformed: {error.message}", error.hint) from error

@@ -28,6 +28,7 @@ from dpaudit.trace_file import (
     RUN,
     SIZES,
     VERSION,
+    TraceReader,
     open_trace,
     row_checksum,
 )
@@ -169,9 +170,9 @@ class TraceWriter:
             self._header["num_records"] = num_records
         self._header["closed"] = True
         try:
-            self._write_header()
+            _write_header(self.path, self._header)
         except OSError as error:
-            raise self._failure(error) from error
+            raise _failure(self.path, error) from error
 
     def __enter__(self) -> TraceWriter:
         return self
@@ -191,9 +192,9 @@ class TraceWriter:
                 (self.path / name).touch()
             if groups is not None:
                 np.save(self.path / GROUPS, groups, allow_pickle=False)
-            self._write_header()
+            _write_header(self.path, self._header)
         except OSError as error:
-            raise self._failure(error) from error
+            raise _failure(self.path, error) from error
 
     def _append(self, name: str, content: bytes) -> None:
         try:
@@ -204,15 +205,7 @@ class TraceWriter:
                 while left:
                     left = left[file.write(left) :]
         except OSError as error:
-            raise self._failure(error) from error
-
-    def _write_header(self) -> None:
-        temporary = self.path / f"{HEADER}.tmp"
-        temporary.write_text(json.dumps(self._header, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, self.path / HEADER)
-
-    def _failure(self, error: OSError) -> TraceError:
-        return TraceError(f"cannot write the trace {self.path}: {error.strerror or error}")
+            raise _failure(self.path, error) from error
 
 
 def join_traces(
@@ -260,7 +253,32 @@ def join_traces(
                 if step in epochs:
                     writer.start_epoch()
                 writer.add(batch)
+    if why := next(filter(None, (trace.withheld for trace in traces)), ""):
+        withhold(writer.path, why)
     return open_trace(path)
+
+
+def withhold(path: Path, why: str) -> None:
+    """Let no verdict rest on a trace directory, for this reason.
+
+    Raises:
+      TraceError: it cannot be read or written.
+    """
+    header = TraceReader(path).header
+    try:
+        _write_header(path, {**header, "withheld": why})
+    except OSError as error:
+        raise _failure(path, error) from error
+
+
+def _write_header(path: Path, header: dict[str, Any]) -> None:
+    temporary = path / f"{HEADER}.tmp"
+    temporary.write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path / HEADER)
+
+
+def _failure(path: Path, error: OSError) -> TraceError:
+    return TraceError(f"cannot write the trace {path}: {error.strerror or error}")
 
 
 def _labels(trace: SamplingTrace) -> IntArray:

@@ -60,6 +60,11 @@ def audit_growing(
     from dpaudit.sampling import SamplingMonitor
 
     reader = TraceReader(file.target)
+    if reader.withheld or reader.header["numbered_by_appearance"]:
+        raise ClaimError(
+            reader.withheld or "records of this trace are told by their content, which equal ones share",
+            "Audit the directory without --follow, which looks at all of it.",
+        )
     records = file.claim.num_records or reader.header["num_records"]
     if records is None:
         raise ClaimError("the number of records is unknown", "State it: --num-records.")

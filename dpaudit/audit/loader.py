@@ -63,6 +63,7 @@ def audit_loader(
 
     from dpaudit.audit.equal_content import unless_content_deceives
     from dpaudit.audit.sampling import Subject, audit_sampling
+    from dpaudit.audit.withheld import withheld
     from dpaudit.provenance import collect
 
     inputs = [path for path in (target.file, file.path) if path is not None]
@@ -74,4 +75,6 @@ def audit_loader(
         assumed_rate=recording.facts.sampling_rate,
         significance=settings.significance,
     )
+    if recording.trace.withheld:
+        return withheld(report, recording.trace.withheld)
     return unless_content_deceives(report, recording, file.claim.num_records)

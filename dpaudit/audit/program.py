@@ -19,7 +19,7 @@ significance = 1e-3
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,7 +142,7 @@ def audit_program(
 
     run = record() if ranks is None else record_all(ranks, record, file.claim.num_records)
     if save_trace is not None:
-        run.main.recording.trace.save(save_trace)
+        replace(run.main.recording.trace, withheld=run.unjudgeable).save(save_trace)
 
     from dpaudit.audit.script import audit_script
     from dpaudit.provenance import collect

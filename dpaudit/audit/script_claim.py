@@ -76,7 +76,7 @@ def read_claim(run: ScriptRun, given: PrivacyClaim) -> ProgramClaim:
         noise_multiplier=noise,
         steps=told,
         unamplified=rate == 1,
-        notes=(*notes, *_warnings(run, stated, told, noise, seen_noise)),
+        notes=(*notes, *_warnings(run, stated, None if rate == 1 else told, noise, seen_noise)),
     )
 
 
@@ -157,6 +157,7 @@ def _warnings(
     noise: float | None,
     seen_noise: float | None,
 ) -> list[str]:
+    """Say what does not fit; without sampling, a whole epoch may be one release (`told`: None)."""
     notes = []
     planned = stated is not None and stated.optimizer_steps == 0
     made = run.steps if stated is None or planned else stated.optimizer_steps

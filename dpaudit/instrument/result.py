@@ -115,7 +115,9 @@ def from_trace(trace: SamplingTrace, labels: Labels | None) -> Recording:
         trace = replace(trace, groups=group_numbers(labels, trace.num_records, None))
     if trace.draws == 0:
         raise DpauditError(f"none of the {trace.steps} batches of the trace holds a record")
-    facts = LoaderFacts(loader="trace file", num_records=trace.num_records)
+    # Of records that are told by content, N may have been assumed to be as many as were seen.
+    assumed = trace.numbered_by_appearance and trace.num_records == int(trace.indices.max()) + 1
+    facts = LoaderFacts(loader="trace file", num_records=None if assumed else trace.num_records)
     notes = (Method.TRACE.explanation, *trace.remarks, *_of_trace(trace, None))
     return Recording(trace=trace, method=Method.TRACE, facts=facts, seed=None, notes=notes)
 

@@ -264,3 +264,18 @@ train(model, base, plain, 2)
     assert (plan.target_epsilon, plan.target_delta, plan.sampling_rate, plan.steps) == (3.0, 1e-5, 0.1, 20)
     assert done.claim.stated == ()
     assert audited(done).verdict.outcome.value == "refuted"
+
+
+@pytest.mark.parametrize(("rate", "warned"), [(0.1, True), (1, False)])
+def test_epochs_that_are_accounted_for_without_sampling_are_not_called_missing_steps(
+    run, rate: float, warned: bool
+) -> None:
+    text = f"""
+import dp_accounting
+event = dp_accounting.GaussianDpEvent(4.0)
+event = event if {rate} == 1 else dp_accounting.PoissonSampledDpEvent({rate}, event)
+train(model, base, plain, 2)
+print(dp_accounting.rdp.RdpAccountant().compose(event, 2).get_epsilon(1e-5))
+"""
+    notes = audited(run(text)).notes
+    assert any("the accountant was told of 2 steps" in note for note in notes) is warned

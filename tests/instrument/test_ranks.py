@@ -102,7 +102,7 @@ def test_equal_batches_are_wrong_only_where_ranks_split_the_data() -> None:
     assert _copies([part([[0], [1]]), part([[0], [2]])]) == ""
 
 
-def test_what_cannot_be_judged_on_the_first_rank_cannot_be_judged_of_all() -> None:
+def test_what_cannot_be_judged_on_one_rank_cannot_be_judged_of_all() -> None:
     parts = [part([[0], [1]]), part([[2], [3]])]
     recording = Recording(
         trace=parts[0].trace, method=Method.CARRIED, facts=LoaderFacts(loader="a loader"), seed=None, notes=()
@@ -118,7 +118,11 @@ def test_what_cannot_be_judged_on_the_first_rank_cannot_be_judged_of_all() -> No
     assert (joint.unjudgeable, joint.doubt) == ("Nobody knows.", "Some doubt.")
     equal = joint_run(replace(first, unjudgeable=""), [parts[0], parts[0]], None)
     assert "split the model" in equal.unjudgeable
-    assert joint_run(replace(first, unjudgeable=""), parts, None).unjudgeable == ""
+    first = replace(first, unjudgeable="", doubt="")
+    assert joint_run(first, parts, None).unjudgeable == ""
+    told = {"unjudgeable": "Rank 1 does not know.", "doubt": "Rank 1 doubts."}
+    other = joint_run(first, [parts[0], part([[2], [3]], **told)], None)
+    assert (other.unjudgeable, other.doubt) == ("Rank 1 does not know.", "Rank 1 doubts.")
 
 
 @pytest.mark.parametrize(

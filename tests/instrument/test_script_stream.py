@@ -15,16 +15,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dpaudit.cli.main import run
 from dpaudit.errors import TraceError
 from dpaudit.instrument.facts import LoaderFacts
 from dpaudit.instrument.methods import Method
-from dpaudit.instrument.script import Program, ScriptRun, record_script, spool
+from dpaudit.instrument.script import Program, ScriptRun, record_script, script_result, spool
 from dpaudit.instrument.script.feed import Feed
 from dpaudit.instrument.script.spooled import is_recording, recovered
 from dpaudit.instrument.script.step_names import RELEASE
 from dpaudit.instrument.seeding import restored
 from dpaudit.trace import SamplingTrace
-from dpaudit.trace_writer import TraceWriter
+from dpaudit.trace_writer import TraceWriter, join_traces
 
 pytest.importorskip("torch")
 PROGRAMS = Path(__file__).parents[1] / "pipelines" / "programs"
@@ -272,6 +273,40 @@ def test_compiled_steps_of_a_killed_program_are_not_judged(tmp_path: Path) -> No
     place.close()
     with pytest.raises(TraceError, match="steps that JAX compiled has no end"):
         recovered(tmp_path / "kept")
+
+
+def test_skipped_steps_of_a_killed_program_are_not_judged(tmp_path: Path) -> None:
+    place = spool.Spool(tmp_path / "kept")
+    feed = Feed(None, Method.STREAM, LoaderFacts(loader="a loader", num_records=9), place.new_log())
+    source = feed.start_pass(None)
+    for number in range(6):
+        feed.deliver(source, [number], True)
+        feed.use()
+        (feed.skip if number == 3 else feed.step)(1, "SGD", number)
+    place.close()
+    left = recovered(tmp_path / "kept")
+    assert left.steps == 5
+    assert "skipped steps" in left.withheld
+
+
+@pytest.mark.parametrize("flag", ["--stream", "--save-trace"])
+def test_a_trace_of_a_run_without_a_verdict_gets_none_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    (tmp_path / "train.py").write_text(SETUP + PLAYED["one batch at a time, and a look at others"])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(script_result, "_unfollowable", lambda *_: "Nobody knows what was used.")
+    claim = ("--sampling-rate", "0.5", "--noise-multiplier", "1")
+    kept = "kept" if flag == "--stream" else "kept.npz"
+    assert run(["sampler", "--script", "train.py", flag, kept, *claim]) == 3
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert SamplingTrace.load(kept).withheld == "Nobody knows what was used."
+    assert run(["sampler", kept, *claim]) == 3
+    if flag == "--stream":
+        assert run(["sampler", kept, "--follow", *claim]) == 2
+    join_traces([SamplingTrace.load(kept)], "joined")
+    assert run(["sampler", "joined", *claim]) == 3
 
 
 GROWING = """

@@ -115,6 +115,13 @@ SAME = {
         "batches = iter(shuffled)\n"
         "for _ in range(N // B):\n    note(one(batches))\n"
     ),
+    "a function that fetches": (
+        "@tf.function\n"
+        "def fetch(iterator):\n    return next(iterator)\n"
+        "batches = iter(shuffled)\n"
+        "for _ in range(N // B):\n    x, y = fetch(batches)\n    note(x)\n    function(x, y)\n"
+        "model.predict(inputs, verbose=0)\n"
+    ),
     "validation beside it": (
         "other = records.batch(B)\n"
         "kept = iter(other.repeat())\n"

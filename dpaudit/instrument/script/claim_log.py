@@ -80,6 +80,8 @@ class ReadClaim:
     library: str = ""
     unread: tuple[str, ...] = ()
     """What an accountant was told of that cannot be judged, by name."""
+    accounts: int = 0
+    """How many accounts, or plans, there are."""
     several: bool = False
     """Whether accounts, or plans, differ from each other: of one training, or of several."""
 
@@ -170,6 +172,7 @@ class ClaimLog:
             accountant=busiest[1] or (self.stated[-1].accountant if self.stated else ""),
             library=self.library,
             unread=tuple(dict.fromkeys(self.unread)),
+            accounts=max(sum(bool(runs) for _, _, runs in self._told.values()), len(self.calibrations)),
             several=self._differ(),
         )
 

@@ -230,8 +230,7 @@ class Executions:
         """Follow an optimizer, before it applies gradients."""
         while hasattr(optimizer, "inner_optimizer"):  # of scaled gradients, which may be thrown away
             optimizer = optimizer.inner_optimizer
-        known = self._counted.get(id(optimizer))
-        if known is None:
+        if id(optimizer) not in self._counted:
             self._counted[id(optimizer)] = Counted(optimizer)
 
     def settle(self) -> None:
@@ -256,16 +255,20 @@ class Executions:
         if any(applied) and not at_end:
             self.refuse(_FAILED)
 
-    def executed(self, abilities: Iterable[str]) -> None:
+    def executed(self, abilities: Iterable[str], outputs: Callable[[], list[Any]]) -> None:
         """Note that a function has returned that was called from Python.
 
         Args:
           abilities: of its graph.
+          outputs: the arrays that it gave.
         """
         inside, self._inside = self._inside, []
         able = {*abilities}
         if not able & {GRADIENTS, STEPS}:
-            return  # it evaluates: batches that it takes itself are used up
+            for batch in inside:  # used up, for it evaluates; or it gives them as they are
+                if batch.tap is not None and batch.marks and batch == self.read(batch.tap, outputs()):
+                    self.taken(batch)
+            return
         if REPLICAS in able or self._spread:
             self.refuse(_REPLICAS)
         if LOOPS in able or len({id(batch.tap) for batch in inside}) < len(inside):

@@ -9,7 +9,7 @@ import numpy as np
 
 from dpaudit.instrument.facts import LoaderFacts
 from dpaudit.instrument.script.claim_log import ClaimLog
-from dpaudit.instrument.script.executions import STEPS, executions_of
+from dpaudit.instrument.script.executions import STEPS, end, executions_of
 from dpaudit.instrument.script.session import Session
 from dpaudit.instrument.script.tf_datasets import ARRAYS, SINGLE, Pipeline
 from dpaudit.instrument.script.wrapping import Wrappings
@@ -27,6 +27,7 @@ class KerasPatches:
         self._library = library
         self._executions = executions_of(session)
         self._wrappings = Wrappings()
+        self._wrappings.then(lambda: end(session))
         self.remove = self._wrappings.remove
         self._applying = 0
         self._tf: Any = None  # Keras may run on another library, and TensorFlow not be there

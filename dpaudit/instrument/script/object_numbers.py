@@ -30,3 +30,10 @@ class ObjectNumbers:
                 alive = lambda: one  # noqa: E731
             self._found[id(one)] = number, alive
         return number
+
+
+def first_parameter(optimizer: Any) -> Any:
+    """Give the first parameter that an optimizer of torch or Keras moves; None if it tells none."""
+    for group in getattr(optimizer, "param_groups", None) or ():
+        return next(iter(group["params"]), None)
+    return next(iter(getattr(optimizer, "_trainable_variables", None) or ()), None)

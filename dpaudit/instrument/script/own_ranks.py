@@ -13,6 +13,10 @@ from dpaudit.instrument.script.script_result import ScriptRun
 from dpaudit.instrument.script.union import joint_run
 
 _ONE = "Audit one training at a time, in a program that makes no other."
+_BESIDE = (
+    "Processes that the program started trained on the data set of the first one, or cannot be followed: "
+    f"whether all are one training is not seen. {_ONE}"
+)
 _TORCHRUN = "Start the ranks by torchrun: torchrun --nproc-per-node K -m dpaudit sampler --script ..."
 
 
@@ -41,7 +45,7 @@ def run_of_all(
             return _with_deaths(own, children)
         runs = trained
     elif own.world == 1:
-        return _with_others(own, len(trained))
+        return _with_others(own, children)
     else:
         runs = [own, *trained]
     runs.sort(key=lambda run: run.rank)
@@ -93,11 +97,21 @@ def _with_deaths(own: TargetError, children: Sequence[Child]) -> TargetError:
     return TargetError(f"{own.message} {deaths}", own.hint) if deaths else own
 
 
-def _with_others(own: ScriptRun, others: int) -> ScriptRun:
-    if not others:
+def _with_others(own: ScriptRun, children: Sequence[Child]) -> ScriptRun:
+    """Tell of processes that trained beside the first one; they may have made most of its training."""
+    trained = [child.run for child in children if child.run is not None]
+    lost = [child for child in children if child.problem is not None]
+    if not trained and not lost:
         return own
-    note = f"Not audited: {others} processes that the program started trained too."
-    return replace(own, notes=(*own.notes, note))
+    note = f"Not audited: {len(trained) + len(lost)} processes that the program started trained too."
+    steps = sum(run.main.recording.trace.steps for run in trained if _one_data_set(run, own))
+    beside = lost or 2 * steps >= own.main.recording.trace.steps
+    return replace(own, notes=(*own.notes, note), doubt=own.doubt or (_BESIDE if beside else ""))
+
+
+def _one_data_set(run: ScriptRun, own: ScriptRun) -> bool:
+    one, other = run.main.recording, own.main.recording
+    return (one.facts.dataset, one.trace.num_records) == (other.facts.dataset, other.trace.num_records)
 
 
 def _name(child: Child) -> str:

@@ -36,6 +36,10 @@ class RankFacts:
     """Marks of some records' content; None: cannot be read twice alike."""
     in_group: bool = False
     data_parallel: bool = False
+    unjudgeable: str = ""
+    """Why no verdict can be given."""
+    doubt: str = ""
+    """Why it cannot be called consistent."""
 
     @property
     def ending(self) -> Ending:
@@ -70,6 +74,8 @@ def part_of(run: ScriptRun) -> RankPart:
             sample=main.sample,
             in_group=run.in_group,
             data_parallel=run.data_parallel,
+            unjudgeable=run.unjudgeable,
+            doubt=run.doubt,
         ),
         trace=main.recording.trace,
         step_numbers=main.step_numbers,

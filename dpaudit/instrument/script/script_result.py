@@ -11,11 +11,12 @@ from dpaudit.instrument.script.claim_log import ClaimLog, ReadClaim
 from dpaudit.instrument.script.late_doubts import late_notes, why_unclear
 from dpaudit.instrument.script.launch import Ending, Program
 from dpaudit.instrument.script.live_steps import LiveResult
+from dpaudit.instrument.script.other_trainings import claim_of_one, notes_on_others, why_incomplete, why_mixed
 from dpaudit.instrument.script.session import Session
 from dpaudit.instrument.script.shelf import Shelf
 from dpaudit.instrument.script.spool import Spool
 from dpaudit.instrument.script.spooled import read_feeds
-from dpaudit.instrument.script.step_names import STATED, UPDATE
+from dpaudit.instrument.script.step_names import STATED
 from dpaudit.instrument.script.traces import FedOptimizer, read_traces
 
 _FOLLOWED = (
@@ -24,15 +25,10 @@ _FOLLOWED = (
     "Where a program has no such steps, call dpaudit.step() at the end of each; where it has no such loader, "
     "dpaudit.step(records), or audit its loader by a function batches(seed, steps)."
 )
-
-
 _SKIPPED = (
     "A gradient scaler skipped {} steps because of the gradients of their batches, and who sees the updates "
     "sees that, without noise: no proof covers it. Choose a scale that never overflows, or bfloat16."
 )
-
-
-_SEVERAL = "that of several trainings, of which it is not told whose is which (audit one at a time)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,16 +83,20 @@ def result_of(
     traces, problems = _read(session, num_records, is_rank, spool)
     if not traces:
         raise _nothing_seen(session, ending, problems)
-    if spool is not None:
-        spool.settle(traces[0].place)
-    notes = [*how_it_ended(session, ending), *_others(traces), *problems, *_unfollowed(session)]
+    notes = [*how_it_ended(session, ending), *notes_on_others(traces), *problems, *_unfollowed(session)]
     notes += late_notes(session, traces[0])
-    claim = claims.read()
-    if claim.several and any(_is_training(other, traces[0]) for other in traces[1:]):
-        claim = ReadClaim(unread=(_SEVERAL,))
+    claim = claim_of_one(claims.read(), traces)
     steps = session.all_steps[traces[0].number]
     if is_rank and problems:  # of steps after a batch that cannot be read, nobody knows what it put into them
         steps = int(traces[0].step_numbers[-1]) + 1
+    unjudgeable = (
+        session.unjudgeable
+        or _unfollowable(session, traces[0])
+        or why_unclear(session, traces[0], claim)
+        or why_mixed(traces)
+    )
+    if spool is not None:
+        spool.settle(traces[0].place, unjudgeable)
     return ScriptRun(
         program=program,
         ending=ending,
@@ -108,10 +108,10 @@ def result_of(
         rank=session.rank,
         world=session.world,
         data_parallel=session.data_parallel,
-        unjudgeable=session.unjudgeable
-        or _unfollowable(session, traces[0])
-        or why_unclear(session, traces[0], claim),
-        doubt=_SKIPPED.format(traces[0].skipped) if traces[0].skipped else session.doubt,
+        unjudgeable=unjudgeable,
+        doubt=_SKIPPED.format(traces[0].skipped)
+        if traces[0].skipped
+        else session.doubt or why_incomplete(session, traces, claim),
         live=None
         if session.live is None
         else session.live.result(traces[0].number, traces[0].recording.trace),
@@ -144,22 +144,6 @@ def how_it_ended(session: Session, ending: Ending) -> Iterator[str]:
         yield "The program ran to its end."
     if session.failure:
         yield f"ATTENTION: the recording failed on the way ({session.failure}); what came later is not in it."
-
-
-def _others(traces: list[FedOptimizer]) -> Iterator[str]:
-    main = traces[0]
-    for other in traces[1:]:
-        facts = other.recording.facts
-        if _is_training(other, main) and 2 * other.recording.trace.steps >= main.recording.trace.steps:
-            yield (
-                f"Not audited: {other.batches} batches of another loader or for another optimizer "
-                f"({facts.dataset or facts.loader}, {other.optimizer})."
-            )
-
-
-def _is_training(other: FedOptimizer, main: FedOptimizer) -> bool:
-    """Tell a training beside the one that is audited from its own updates, after what was released."""
-    return other.batches > 1 and not (other.optimizer == UPDATE != main.optimizer)
 
 
 def _unfollowable(session: Session, main: FedOptimizer) -> str:

@@ -18,7 +18,7 @@ from dpaudit.instrument.script.feed import Feed, Pass
 from dpaudit.instrument.script.feed_log import FeedLog
 from dpaudit.instrument.script.late_steps import LateSteps
 from dpaudit.instrument.script.live_steps import LiveSteps
-from dpaudit.instrument.script.object_numbers import ObjectNumbers
+from dpaudit.instrument.script.object_numbers import ObjectNumbers, first_parameter
 from dpaudit.instrument.script.roots import same_object, same_shape, trace_to_root
 from dpaudit.instrument.script.taps import Handover, Tap, first_leaf
 
@@ -72,7 +72,10 @@ class Session:
         self.counts: dict[int, int] = {}
         """Steps of each optimizer that used batches of some feed."""
         self.all_steps: dict[int, int] = {}
+        self.parameters: dict[int, int] = {}
+        """What each optimizer trains, by the number of its first parameter; not known of all."""
         self.latest: Pass | None = None
+        self._trained = ObjectNumbers()
         self._optimizers = ObjectNumbers()
         self._limit = steps
         self.strict = strict
@@ -258,6 +261,8 @@ class Session:
         self._used_at[key] = self.backwards
         label = name or type(optimizer).__name__
         number = self.all_steps.get(key, 0)
+        if not number and (trained := first_parameter(optimizer)) is not None:
+            self.parameters[key] = self._trained.number(trained)
         fed = [feed.step(key, label, number) for feed in self.feeds if feed.delivered]
         self.all_steps[key] = number + 1
         if any(fed):

@@ -31,7 +31,7 @@ from dpaudit.instrument.methods import Method
 from dpaudit.instrument.script.feed import Feed
 from dpaudit.instrument.script.feed_log import Event, FeedLog, code_of, numbers_of
 from dpaudit.trace_file import HEADER, INDICES, PROGRAM
-from dpaudit.trace_writer import TraceWriter
+from dpaudit.trace_writer import TraceWriter, withhold
 
 FEED, NUMBERING, SUBSETS = "feed.json", "numbering.npz", "subsets"
 FEED_FORM, SUBSET_FORM = "dpaudit feed", "dpaudit subsets"
@@ -80,14 +80,20 @@ class Spool:
             return f"{error}; what had been written before was used"
         return ""
 
-    def settle(self, trace: Path | None) -> None:
+    def settle(self, trace: Path | None, withheld: str = "") -> None:
         """Let one of the traces made at the end take the place of everything else; None keeps it all.
+
+        Args:
+          trace: its directory.
+          withheld: why no verdict can rest on it, which its readers must know too.
 
         Raises:
           TraceError: files cannot be moved.
         """
         if trace is None:
             return
+        if withheld:
+            withhold(trace, withheld)
         try:
             files = sorted(trace.iterdir(), key=lambda file: file.name == HEADER)
             for file in files:  # its header last: only then is the directory a trace

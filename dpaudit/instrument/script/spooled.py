@@ -29,6 +29,10 @@ _LATE_HINT = (
     "Whether they can be followed is judged at the end: let the program run to it, stop it with "
     "--steps, or mark its steps by dpaudit.step()."
 )
+_SKIPPED = (
+    "A gradient scaler skipped steps of this program, which who sees the updates sees: whether its claim "
+    "holds is judged at its end."
+)
 _HINT = "Such a directory is written by dpaudit sampler --script train.py --stream DIR."
 
 
@@ -109,6 +113,7 @@ def recovered(path: Path) -> SamplingTrace:
         epoch_starts=trace.epoch_starts,
         numbered_by_appearance=trace.numbered_by_appearance,
         remarks=remarks,
+        withheld=_SKIPPED if main.skipped else "",
     )
 
 

@@ -164,7 +164,7 @@ class TensorflowPatches:
             raise
         finally:
             executions.depth -= 1
-        self._session.guarded(lambda: executions.executed(abilities))
+        self._session.guarded(lambda: executions.executed(abilities, lambda: _arrays(done)))
         return done
 
 
@@ -183,6 +183,11 @@ def _in_foreign_thread() -> bool:
 
 def _name(iterator: Any) -> Any:
     return gen_dataset_ops.iterator_to_string_handle(iterator._iterator_resource)
+
+
+def _arrays(given: Any) -> list[Any]:
+    leaves = tf.nest.flatten(given)
+    return [leaf.numpy() for leaf in leaves if isinstance(leaf, tf.Tensor) and leaf.dtype.is_numpy_compatible]
 
 
 def _columns(element: Any) -> tuple[list[Any], str]:

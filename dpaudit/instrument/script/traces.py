@@ -47,6 +47,10 @@ class FedOptimizer:
     """Steps that a gradient scaler did not let it make."""
     place: Path | None = None
     """Directory of the trace; None: it is in memory."""
+    feed: int = 0
+    """Number of the data set, in the order in which they were begun."""
+    uses: tuple[int, int] = (0, 0)
+    """Uses of its batches before the first of these steps, and by the end of the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ class _FeedSource:
 
 
 def traces_of(
-    feed: Feed, num_records: int | None, is_rank: bool = False, shelf: Shelf | None = None
+    feed: Feed, num_records: int | None, is_rank: bool = False, shelf: Shelf | None = None, place: int = 0
 ) -> Iterator[FedOptimizer]:
     """Give the trace of each optimizer that batches of this feed went into.
 
@@ -69,6 +73,7 @@ def traces_of(
       num_records: N as the user gives it.
       is_rank: whether traces of other ranks will be joined with it.
       shelf: where they are put together; None: in memory.
+      place: number of the feed.
 
     Raises:
       DpauditError: record numbers out of range, or that contradict N.
@@ -105,6 +110,8 @@ def traces_of(
             sample=sample,
             skipped=len(log.skips),
             place=shelf.keep(recorder, recording),
+            feed=place,
+            uses=(int(fed.first_use[0]), int(fed.last_use[-1])),
         )
 
 
@@ -254,12 +261,12 @@ def read_traces(
     """Give all traces, that of the training first, and why others could not be had."""
     found: list[FedOptimizer] = []
     problems: list[str] = []
-    for feed in feeds:
+    for place, feed in enumerate(feeds):
         what = feed.facts.dataset or feed.facts.loader
         if feed.unreadable:
             problems.append(f"Batches of {what} cannot be followed: {feed.unreadable}.")
         try:
-            found += traces_of(feed, num_records, is_rank, shelf)
+            found += traces_of(feed, num_records, is_rank, shelf, place)
         except DpauditError as error:
             problems.append(f"Batches of {what} cannot be followed: {error.message}. {error.hint}".rstrip())
     return sorted(found, key=_importance), problems

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,9 +56,15 @@ def joint_run(first: ScriptRun, parts: Sequence[RankPart], stated: int | None) -
         traces=(joined, *first.traces[1:]),
         steps=union.steps,
         ending=ending,
-        unjudgeable=first.unjudgeable or _copies(parts),
-        doubt=_drift(parts) or first.doubt,
+        unjudgeable=first.unjudgeable
+        or _first_of(part.facts.unjudgeable for part in parts)
+        or _copies(parts),
+        doubt=_drift(parts) or first.doubt or _first_of(part.facts.doubt for part in parts),
     )
+
+
+def _first_of(told: Iterable[str]) -> str:
+    return next(filter(None, told), "")
 
 
 def check_together(parts: Sequence[RankPart], stated: int | None) -> None:
