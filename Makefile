@@ -27,11 +27,14 @@ lint: $(VENV)/.lint  ## style, types, import rules
 bench: $(VENV)/.bench  ## every figure that the README states
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
+# TensorFlow and the Triton of CUDA builds of PyTorch crash each other in one process.
+pipelines: TENSORFLOW = tf_ or tfprivacy or keras or tensorflow
+pipelines: IN_PIPELINES = .venv-pipelines/bin/python -m pytest -m "slow or not slow" $(PARALLEL:loadfile=load)
 pipelines: export VENV = .venv-pipelines
 pipelines:  ## the gallery with all libraries that can be installed, in an environment of their own
 	$(MAKE) .venv-pipelines/.pipelines
-	.venv-pipelines/bin/python -m pytest -m "slow or not slow" $(PARALLEL:loadfile=load) tests/pipelines \
-		tests/instrument/test_jax_script.py tests/instrument/test_tensorflow_script.py \
+	$(IN_PIPELINES) -k "not ($(TENSORFLOW))" tests/pipelines tests/instrument/test_jax_script.py
+	$(IN_PIPELINES) -k "$(TENSORFLOW)" tests/pipelines tests/instrument/test_tensorflow_script.py \
 		tests/instrument/test_tensorflow_beside.py
 
 $(VENV)/bin/python:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from dpaudit.instrument.seeding import restored
 
 pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras", minversion="3")
+if importlib.util.find_spec("triton"):
+    pytest.skip("TensorFlow and Triton crash each other in one process", allow_module_level=True)
 
 SETUP = """
 import keras, numpy as np, tensorflow as tf, torch
