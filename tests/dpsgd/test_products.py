@@ -12,7 +12,7 @@ from torch import nn
 from dpaudit.dpsgd import ClippingEngine, CompiledEngine, clipped_gradients
 from dpaudit.dpsgd.clipping.choice import LayerChoice, RouteChooser
 from dpaudit.dpsgd.clipping.engine import EngineMemory
-from dpaudit.dpsgd.clipping.products import onednn_linear, ways_to_multiply
+from dpaudit.dpsgd.clipping.products import first_way, multiplied, onednn_linear, ways_to_multiply
 
 from .zoo import smooth_loss
 
@@ -39,6 +39,12 @@ def test_only_plain_products_go_to_another_library():
     assert only(data[:0], weight, None)
     with torch.autocast("cpu", torch.bfloat16):
         assert only(data, weight, None)
+
+
+@pytest.mark.parametrize("size", [(3, 0), (2, 0, 5), (0, 5)])
+def test_nothing_is_a_product_too(size):
+    data, weight = torch.randn(size), torch.randn(4, size[-1])
+    assert torch.equal(multiplied(first_way, "outputs", data, weight), F.linear(data, weight))
 
 
 def slow_and_quick(calls):

@@ -55,13 +55,15 @@ def gradient_by_offsets(
     Only pixels that meet an output there take part: nothing is multiplied by padding.
     """
     pixels, outputs = inputs.movedim(1, -1).contiguous(), grads.movedim(1, -1).contiguous()
-    products = inputs.new_zeros(shape[0], math.prod(shape[2:]), shape[1])
+    products = inputs.new_empty(shape[0], math.prod(shape[2:]), shape[1])
     met = _meetings(inputs.shape[2:], grads.shape[2:], shape[2:], geometry)
     for place, sources, targets in met:
         seen = pixels[:, *sources].reshape(-1, shape[1]).contiguous()
-        if len(seen):
-            entered = outputs[:, *targets].reshape(-1, shape[0]).contiguous()
-            products[:, place] = multiplied(fastest, "offset", entered.t(), seen.t())
+        if not len(seen):
+            products[:, place] = 0
+            continue
+        entered = outputs[:, *targets].reshape(-1, shape[0]).contiguous()
+        products[:, place] = multiplied(fastest, "offset", entered.t(), seen.t())
     if not suits_kernels(products):
         return products.transpose(1, 2).reshape(shape)
     from dpaudit.dpsgd.clipping.turning_kernel import turn

@@ -7,6 +7,7 @@ of its time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import cache
 
@@ -35,7 +36,7 @@ def multiplied(
 
     What is the fastest is found anew where there are twice as many rows, or twice as many products to add.
     """
-    rows, inner = data.numel() // data.shape[-1], data.shape[-1]
+    rows, inner = math.prod(data.shape[:-1]), data.shape[-1]
     key = (task, rows.bit_length(), inner.bit_length(), len(weight).bit_length())
     return fastest(key, ways_to_multiply(data, weight, bias))
 
