@@ -102,11 +102,8 @@ class AttachedEngines:
         return done
 
     def _answer(self, original: Any, manager: Any, *args: Any, **kwargs: Any) -> Any:
-        self._log.searching += 1
-        try:
+        with self._log.asking_itself():
             answer = original(manager, *args, **kwargs)
-        finally:
-            self._log.searching -= 1
 
         def note() -> None:
             asked = inspect.signature(original).bind(manager, *args, **kwargs).arguments
@@ -125,11 +122,8 @@ class AttachedEngines:
         return answer
 
     def _search(self, original: Any, manager: Any, *args: Any, **kwargs: Any) -> Any:
-        self._log.searching += 1  # what it asks of itself is no statement
-        try:
+        with self._log.asking_itself():
             noise = original(manager, *args, **kwargs)
-        finally:
-            self._log.searching -= 1
 
         def note() -> None:
             asked = inspect.signature(original).bind(manager, *args, **kwargs).arguments

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 
@@ -110,6 +111,15 @@ class ClaimLog:
         self.unread: list[str] = []
         self.searching = 0
         """Above 0 while a library asks its accountant by itself, to calibrate noise."""
+
+    @contextlib.contextmanager
+    def asking_itself(self) -> Iterator[None]:
+        """Know that a library asks its accountant by itself until the block ends: that is no statement."""
+        self.searching += 1
+        try:
+            yield
+        finally:
+            self.searching -= 1
 
     def told(self, accountant: object, name: str, sampling_rate: float, noise: float, steps: int) -> None:
         """Note steps that an accountant was told of."""

@@ -44,11 +44,8 @@ class DpAccountingClaims:
         return done
 
     def _get_epsilon(self, original: Any, accountant: Any, *args: Any, **kwargs: Any) -> Any:
-        self._log.searching += 1
-        try:
+        with self._log.asking_itself():
             epsilon = original(accountant, *args, **kwargs)
-        finally:
-            self._log.searching -= 1
         delta = kwargs["target_delta"] if "target_delta" in kwargs else args[0]
         name = _name(accountant)
         self._session.guarded(lambda: self._log.answered(accountant, name, epsilon, delta))
@@ -57,11 +54,8 @@ class DpAccountingClaims:
     def _search(self, original: Any, *args: Any, **kwargs: Any) -> Any:
         tried: dict[float, Any] = {}
         asked = self._session.guarded(lambda: _remembering(original, args, kwargs, tried))
-        self._log.searching += 1
-        try:
+        with self._log.asking_itself():
             found = original(*args, **kwargs) if asked is None else original(**asked)
-        finally:
-            self._log.searching -= 1
         if asked is not None and not self._log.searching:
             self._session.guarded(lambda: self._note_found(asked, tried.get(found)))
         return found

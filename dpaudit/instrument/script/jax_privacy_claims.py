@@ -31,11 +31,8 @@ class JaxPrivacyClaims:
         self._wrappings.wrap(analysis.DpsgdTrainingAccountant, "_compute_epsilon", self._compute)
 
     def _search(self, original: Any, **asked: Any) -> Any:
-        self._log.searching += 1  # what it asks of itself is no statement
-        try:
+        with self._log.asking_itself():
             found = original(**asked)
-        finally:
-            self._log.searching -= 1
         if not self._log.searching:
             self._session.guarded(lambda: self._note_found(original.__name__, found, asked))
         return found

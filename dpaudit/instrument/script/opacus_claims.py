@@ -70,11 +70,8 @@ class OpacusClaims:
         return done
 
     def _get_epsilon(self, original: Any, accountant: Any, *args: Any, **kwargs: Any) -> Any:
-        self._log.searching += 1  # what it asks of itself is no statement
-        try:
+        with self._log.asking_itself():
             epsilon = original(accountant, *args, **kwargs)
-        finally:
-            self._log.searching -= 1
         delta = kwargs["delta"] if "delta" in kwargs else args[0] if args else None
         name = _name(self._log, accountant)
         self._session.guarded(lambda: self._log.answered(accountant, name, epsilon, _real(delta)))
@@ -94,11 +91,8 @@ class OpacusClaims:
         return done
 
     def _search(self, original: Any, *args: Any, **kwargs: Any) -> Any:
-        self._log.searching += 1
-        try:
+        with self._log.asking_itself():
             noise = original(*args, **kwargs)
-        finally:
-            self._log.searching -= 1
         if not self._log.searching:
             self._session.guarded(lambda: self._log.calibrations.append(_calibration(noise, kwargs)))
         return noise

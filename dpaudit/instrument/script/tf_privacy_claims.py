@@ -89,11 +89,8 @@ class TfPrivacyClaims:
         return answer
 
     def _quietly(self, original: Any, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
-        self._log.searching += 1  # what it asks dp_accounting is no statement
-        try:
+        with self._log.asking_itself():
             return original(*args, **kwargs)
-        finally:
-            self._log.searching -= 1
 
     def _note(
         self, function: Any, rate: float, noise: float, epochs: float, epsilon: float, delta: float
